@@ -1,0 +1,70 @@
+"""The public face of the gateway: everything that a plugin may import, and nothing else."""
+
+from gateway.capabilities import Capabilities, Range, SizeRule
+from gateway.contracts import (
+    Authenticator,
+    Backend,
+    Middleware,
+    Observer,
+    Optimizer,
+    Proceed,
+    Report,
+    Stage,
+    Storage,
+    Work,
+)
+from gateway.hookspecs import hookimpl
+from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
+from gateway.receipt import Attempt, Change, Receipt
+from gateway.values import (
+    Body,
+    Caller,
+    Credentials,
+    Event,
+    Image,
+    ImageRequest,
+    Picture,
+    PictureMeta,
+    Result,
+    Size,
+    StoredPicture,
+)
+
+__all__ = [
+    "Attempt",
+    "Authenticator",
+    "Backend",
+    "Body",
+    "ByteSize",
+    "Caller",
+    "Capabilities",
+    "Change",
+    "Credentials",
+    "Duration",
+    "Event",
+    "Image",
+    "ImageRequest",
+    "Keys",
+    "Middleware",
+    "Observer",
+    "Optimizer",
+    "Picture",
+    "PictureMeta",
+    "Proceed",
+    "Range",
+    "Rate",
+    "RateOption",
+    "Receipt",
+    "Report",
+    "Result",
+    "Secret",
+    "Size",
+    "SizeOption",
+    "SizeRule",
+    "Stage",
+    "Storage",
+    "StoredPicture",
+    "Words",
+    "Work",
+    "hookimpl",
+]

@@ -1,0 +1,119 @@
+"""Types for options as people write them: ``30m``, ``2MiB``, ``20/minute``, ``1024x576``, ``key1,key2``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.values import Secret as SecretText
+from gateway.values import Size
+
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+BYTES = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
+
+
+def parse_duration(value: Any) -> float:
+    """Read seconds from a number or from text such as ``90``, ``1.5s``, ``30m``, ``1h30m``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        seconds = _sum_of_parts(value, SECONDS, "a duration", "30s, 5m, 1h30m")
+    if not 0 <= seconds < 10**10:
+        raise ValueError("a duration must not be negative or absurdly long")
+    return seconds
+
+
+def parse_bytes(value: Any) -> int:
+    """Read a number of bytes from a number or from text such as ``512``, ``200kB``, ``64MiB``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        count = value
+    else:
+        count = int(_sum_of_parts(value, BYTES, "a size in bytes", "200kB, 64MiB, 1GiB"))
+    if count < 0:
+        raise ValueError("a size in bytes must not be negative")
+    return count
+
+
+def _sum_of_parts(value: Any, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:
+    text = str(value).strip() if isinstance(value, str) else ""
+    parts = NUMBER.findall(text)
+    plain = units[next(iter(units))] if units is BYTES else 1
+    if not parts or NUMBER.sub("", text).strip() or any(unit and unit.lower() not in units for _, unit in parts):
+        raise ValueError(f"not {what}; write it like {examples}")
+    return sum(float(number) * (units[unit.lower()] if unit else plain) for number, unit in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """*count* per *period* seconds."""
+
+    count: int
+    period: float
+
+    @classmethod
+    def parse(cls, value: Any) -> Rate:
+        """Read ``20/minute``; raise ValueError for anything else."""
+        found = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]*)\s*([a-z]+?)s?\s*", value) if isinstance(value, str) else None
+        if isinstance(value, Rate):
+            return value
+        if not found or found[3] not in PERIODS or not int(found[1]):
+            raise ValueError(f"not a rate; write it like 20/minute (periods: {', '.join(PERIODS)})")
+        return cls(int(found[1]), PERIODS[found[3]] * int(found[2] or 1))
+
+
+class Secret(SecretText):
+    """The same hidden string, as an option type for pydantic."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+
+def _split(value: Any) -> Any:
+    """Split texts on commas, so that one environment variable may hold several."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or isinstance(value, dict):
+        return value
+    return [part.strip() for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
+
+
+def _filled_list(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(item, str) and not item for item in value):
+        raise ValueError("a key is empty; an unset or empty variable is not a key")
+    return value
+
+
+def _size(value: Any) -> Any:
+    return Size.parse(value) if isinstance(value, str) else value
+
+
+def _json(kind: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": kind if kind == "string" else [kind, "string"], "examples": list(examples)})
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _json("number", "30s", "5m", "1h30m")]
+ByteSize = Annotated[int, BeforeValidator(parse_bytes), _json("integer", "200kB", "64MiB")]
+RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/minute"), PlainSerializer(str)]
+SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
+Keys = Annotated[tuple[Secret, ...], BeforeValidator(_filled_list), BeforeValidator(_split)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split)]

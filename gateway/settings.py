@@ -1,0 +1,162 @@
+"""The typed configuration: the fields are the YAML keys, the defaults are documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.options import ByteSize, Duration, Secret, SizeOption, Words
+from gateway.values import Size
+
+Fit = Literal["crop", "pad", "scale", "leave"]
+Language = Literal["en", "zh-cn", "zh-hant", "ja", "es", "fr", "ru", "de"]
+KINDS = ("authenticators", "optimizers", "middlewares", "backends", "storages", "observers")
+
+RATIOS = {
+    "1:1": Size(1024, 1024),
+    "1:2": Size(512, 1024),
+    "3:2": Size(768, 512),
+    "3:4": Size(768, 1024),
+    "16:9": Size(1024, 576),
+    "9:16": Size(576, 1024),
+    "4:3": Size(1024, 768),
+    "2:3": Size(512, 768),
+    "2:1": Size(1024, 512),
+    "21:9": Size(1344, 576),
+    "9:21": Size(576, 1344),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the gateway listens and what it believes of its surroundings.
+
+    *public_url* is how browsers reach it; without it the Host header counts, and ``X-Forwarded-*`` only from
+    *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    public_url: str | None = None
+    origins: Words = ("*",)
+    trusted_proxies: Words = ()
+    max_body: ByteSize = 25 * 2**20
+    body_timeout: Duration = 30
+    keep_alive: Duration = 75
+    shutdown_timeout: Duration = 60
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Limits of the work in progress; *per_caller* 0 means that one caller may use all places.
+
+    *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
+    white space, so that proxies do not cut it; 0 switches that off. *state* is a file that finished jobs survive in.
+    """
+
+    running: Annotated[int, Field(ge=1)] = 64
+    waiting: Annotated[int, Field(ge=0)] = 1024
+    per_caller: Annotated[int, Field(ge=0)] = 0
+    timeout: Duration = 600
+    keep: Duration = 3600
+    keep_alive: Duration = 25
+    state: str | None = None
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How chat answers look. *template* replaces the language's text; *tasks* ``text`` answers the title, tag and
+    summary prompts that chat clients send by themselves with words instead of a picture; *progress* says where the
+    steps of a stream are told; *ratios* are added to the known ones; *legacy_ratio* keeps Worker A's reading."""
+
+    language: Language = "en"
+    template: str | None = None
+    progress: Literal["content", "reasoning", "off"] = "content"
+    tasks: Literal["text", "picture"] = "text"
+    ratios: Mapping[str, SizeOption] = field(default_factory=dict)
+    default_size: SizeOption = Size(1024, 1024)
+    legacy_ratio: bool = False
+    ping: Duration = 12
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What the address guard lets through for URLs that did not come from this file.
+
+    *allow* are ``host:port`` pairs that may be fetched although their address is private or the port unusual.
+    """
+
+    allow: Words = ()
+    ports: tuple[int, ...] = (80, 443)
+    limit: ByteSize = 32 * 2**20
+    timeout: Duration = 30
+    pixels: Annotated[int, Field(ge=1)] = 50_000_000
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """``GET /image-proxy``: *keys* sign links (the first signs, all verify); *hosts* may be asked for by ``url=``."""
+
+    keys: tuple[Secret, ...] = ()
+    hosts: Words = ()
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How stored pictures leave: *sizes* are the widths and heights allowed in ``?w=`` and ``?h=``; *negotiate* picks
+    WebP or AVIF by the Accept header; *max_age* bounds ``Cache-Control``; *cache* is for derived pictures."""
+
+    sizes: tuple[int, ...] = (64, 128, 256, 320, 480, 512, 640, 768, 1024, 1280, 1536, 2048)
+    negotiate: bool = False
+    max_age: Duration = 604_800
+    cache: ByteSize = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """One way to serve a model. *weight* shares the load with its equals; 0 means only when others cannot.
+
+    *price* is per picture, *price_per_megapixel* per 10**6 pixels, in whatever currency you think in.
+    """
+
+    backend: str
+    model: str = ""
+    weight: Annotated[float, Field(ge=0)] = 1
+    fit: Fit | None = None
+    price: Annotated[float, Field(ge=0)] | None = None
+    price_per_megapixel: Annotated[float, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The recipe of a name that callers may ask for; the name may be a pattern (``flux-*``), then ``*`` in a target's
+    model stands for what matched. *storage* may be left out when there is only one."""
+
+    backends: tuple[TargetSettings, ...]
+    optimizers: Words = ()
+    middlewares: Words = ()
+    storage: str | None = None
+    aliases: Words = ()
+    description: str = ""
+    fit: Fit = "crop"
+    strict: bool = False
+    retry_sent: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole configuration, checked; *components* are made by the registry: kind → name → instance."""
+
+    server: Server = field(default_factory=Server)
+    jobs: Jobs = field(default_factory=Jobs)
+    chat: Chat = field(default_factory=Chat)
+    fetch: Fetch = field(default_factory=Fetch)
+    proxy: Proxy = field(default_factory=Proxy)
+    serving: Serving = field(default_factory=Serving)
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    default_model: str | None = None
+    unknown_model: Literal["refuse", "default"] = "refuse"

@@ -1,0 +1,1 @@
+"""What a backend plugin needs to talk HTTP well."""

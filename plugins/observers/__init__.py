@@ -1,0 +1,1 @@
+"""Built-in observers, one file each."""
