@@ -1,0 +1,133 @@
+"""Reads an upstream's answer as one of our errors, by HTTP status and by the upstream's own words."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from gateway.calls import Answer, one_line
+from gateway.errors import (
+    AllowanceError,
+    BadKeyError,
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    MisconfiguredError,
+    RateLimitedError,
+    RefusedError,
+    RejectedError,
+)
+
+DAY = 86_400.0
+BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+QUOTA = re.compile(
+    r"(?i)insufficient_quota|spend_limit|billing_hard_limit|billing_limit|insufficient[ _](?:balance|funds|credit)"
+    r"|balance is insufficient|exhausted balance|out of credits|no credits|payment_required|daily free allocation"
+)
+REFUSAL = re.compile(
+    r"(?i)moderation|content[ _-]?(?:policy|filter)|contentfilter|responsibleai|safety (?:system|check|filter)|nsfw"
+    r"|sensitive content|has been flagged|is flagged|prohibited content|prompt_rejected"
+)
+
+
+def classify(answer: Answer) -> GatewayError | None:
+    """Judge *answer* by its status alone and what it says; None means that it may be read as a success."""
+    status = answer.status
+    if 200 <= status < 300:
+        return None
+    words = error_words(answer)
+    said = f"HTTP {status}" + (f": {words}" if words else "")
+    marks = f"{words} {error_code(answer)}"
+    if status == 451 or (status in (400, 403, 422) and REFUSAL.search(marks)):
+        return RefusedError(f"refused the content ({said})")
+    if status == 402 or (status in (400, 403, 429) and QUOTA.search(marks)):
+        return AllowanceError(f"has no allowance left ({said})", retry_after=retry_after(answer))
+    if status in (401, 403):
+        return BadKeyError(f"refused the key ({said})")
+    if status == 429:
+        return RateLimitedError(f"limits the rate of calls ({said})", retry_after=retry_after(answer))
+    if status in BUSY or status >= 500:
+        return BusyUpstreamError(f"failed or is overloaded ({said})", retry_after=retry_after(answer))
+    if status in (404, 405, 410):
+        return MisconfiguredError(f"does not know this model or address ({said})")
+    if status >= 400:
+        return RejectedError(f"rejected the request ({said})")
+    what = "a redirect, which is not followed" if 300 <= status < 400 else "a status that means nothing here"
+    return BrokenAnswerError(f"answered {what} (HTTP {status})", billed=False, retryable=True)
+
+
+def retry_after(answer: Answer, now: float | None = None) -> float | None:
+    """Read ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms``, kept within 1 s and a day; None if bad."""
+    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = answer.headers.get(name, "").strip()
+        if text:
+            seconds = _seconds(text, factor, time.time() if now is None else now)
+            if seconds is not None:
+                return min(max(seconds, 1.0), DAY)
+    return None
+
+
+def _seconds(text: str, factor: float, now: float) -> float | None:
+    try:
+        number = float(text) * factor
+        return number if math.isfinite(number) and number >= 0 else None
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def error_words(answer: Answer) -> str:
+    """Find the upstream's own words for what went wrong: at most 300 characters, one line, secrets masked."""
+    kind = answer.kind()
+    if kind in ("an HTML page", "an empty body"):
+        return "" if kind == "an empty body" else kind
+    try:
+        found = _words(orjson.loads(answer.body), 0)
+    except orjson.JSONDecodeError:
+        textual = answer.media_type.startswith("text/") or not answer.media_type
+        found = answer.body[:2048].decode("utf-8", "replace") if textual else ""
+    return one_line(found, answer.secrets)
+
+
+def _words(value: Any, depth: int) -> str:
+    """Look where the known APIs put their message: error(.message), errors[0], detail, message, msg, text."""
+    if isinstance(value, str):
+        return value
+    if depth > 4:
+        return ""
+    if isinstance(value, list):
+        return next(filter(None, (_words(item, depth + 1) for item in value[:5])), "")
+    if isinstance(value, Mapping):
+        names = ("error", "errors", "message", "detail", "details", "msg", "text", "title", "name")
+        return next(filter(None, (_words(value.get(name), depth + 1) for name in names)), "")
+    return ""
+
+
+def error_code(answer: Answer) -> str:
+    """Gather the codes and types of an error body as one text, for looking up; never shown."""
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return ""
+    return " ".join(_codes(body, 0))
+
+
+def _codes(value: Any, depth: int) -> list[str]:
+    if depth > 3:
+        return []
+    if isinstance(value, list):
+        return [code for item in value[:5] for code in _codes(item, depth + 1)]
+    if not isinstance(value, Mapping):
+        return []
+    own = [str(value[name]) for name in ("code", "type") if isinstance(value.get(name), (str, int))]
+    inner = ("error", "errors", "inner_error", "innererror", "detail", "details")
+    return own + [code for name in inner for code in _codes(value.get(name), depth + 1)]
