@@ -34,8 +34,11 @@ from gateway.errors import (
     UpstreamTimeoutError,
 )
 from gateway.hookspecs import hookimpl
+from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
+from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, settle, unpack_meta, unpack_small
+from gateway.polling import poll
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.upstream import (
     Answer,
@@ -78,9 +81,11 @@ __all__ = [
     "Capabilities",
     "Change",
     "Credentials",
+    "DamagedError",
     "Duration",
     "Event",
     "FormField",
+    "FoundPicture",
     "GatewayError",
     "Http",
     "Image",
@@ -89,10 +94,12 @@ __all__ = [
     "Middleware",
     "MisconfiguredError",
     "NotAnImageError",
+    "NotFoundError",
     "Observer",
     "Optimizer",
     "Outgoing",
     "Picture",
+    "PictureFiles",
     "PictureMeta",
     "PictureTooLargeError",
     "Proceed",
@@ -121,6 +128,8 @@ __all__ = [
     "UpstreamTimeoutError",
     "Words",
     "Work",
+    "as_base64",
+    "as_data_url",
     "bearer",
     "classify",
     "decode",
@@ -131,10 +140,14 @@ __all__ = [
     "is_alive",
     "is_key",
     "is_whole",
+    "model_path",
     "pack_meta",
     "pack_small",
+    "poll",
+    "repaint_mask",
     "retry_after",
     "settle",
+    "translated",
     "unpack_meta",
     "unpack_small",
 ]

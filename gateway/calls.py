@@ -60,12 +60,16 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an upstream answered, read whole; *headers* are case-insensitive, *secrets* must not be shown."""
+    """What an upstream answered, read whole; *headers* are case-insensitive, *secrets* must not be shown.
+
+    *key* is the one that the call went out with.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
     secrets: tuple[Secret, ...] = field(default=(), repr=False)
+    key: Secret | None = field(default=None, repr=False)
 
     @property
     def media_type(self) -> str:

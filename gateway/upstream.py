@@ -133,13 +133,19 @@ class Upstream:
         *,
         pictures: int = 1,
         watch: Callable[[bytes], None] | None = None,
+        after: Answer | None = None,
     ) -> Answer:
         """Send *outgoing* with the next key and give the answer; try another key only if this one is not usable.
 
         *report* makes it a paid call. *pictures* multiplies the limit of bytes. *watch* sees each piece of a
-        successful answer as it arrives. Every failure is a `GatewayError` that says what is known of sent and billed.
+        successful answer as it arrives. *after* makes it a follow-up (asking for a job, cancelling it): it goes out
+        with the key of that answer and no other, since other accounts do not know the job. Every failure is a
+        `GatewayError` that says what is known of sent and billed.
         """
         await self.open()
+        if after is not None:
+            same = None if after.key is None else Key(after.key)
+            return self._judge(await self._exchange(outgoing, same, report, pictures, watch))
         if not len(self.keys):
             return self._judge(await self._exchange(outgoing, None, report, pictures, watch))
         tried: list[Key] = []
@@ -217,7 +223,7 @@ class Upstream:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey.sent, self.http) from None
-        return Answer(response.status, response.headers, content, self._secrets)
+        return Answer(response.status, response.headers, content, self._secrets, None if key is None else key.secret)
 
 
 async def read_limited(

@@ -1,0 +1,54 @@
+"""Makes what upstreams want out of a request's input pictures, its mask and its model name."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from urllib.parse import quote
+
+import pybase64
+from PIL import Image as Pillow
+
+from gateway.errors import MisconfiguredError, RequestError
+from gateway.values import Image
+
+SEGMENT = re.compile(r"(?!\.{1,2}(?:/|$))[^/\\\x00-\x20\x7f?#%]+")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
+
+
+def as_base64(image: Image) -> str:
+    """Give the bytes of an input picture as plain base64."""
+    return pybase64.b64encode(image.data).decode()
+
+
+def as_data_url(image: Image) -> str:
+    """Give an input picture as a ``data:`` URL."""
+    return f"data:{image.media_type or 'image/png'};base64,{as_base64(image)}"
+
+
+def model_path(model: str) -> str:
+    """Make *model* fit to stand in an upstream's path; raise `MisconfiguredError` if it would lead elsewhere.
+
+    Where a wildcard route passes names on, the caller wrote this one.
+    """
+    if not model or len(model) > 200 or not all(SEGMENT.fullmatch(part) for part in model.split("/")):
+        raise MisconfiguredError("the upstream's model name is missing or not a usable name", sent=False)
+    return quote(model, safe="/@:._-~")
+
+
+def repaint_mask(mask: Image) -> bytes:
+    """Turn a mask whose transparent part is to be repainted into a PNG whose white part is.
+
+    The first is OpenAI's way, the second nearly everybody else's. A mask without transparency is taken as being of
+    the second kind already. CPU heavy: use a thread.
+    """
+    try:
+        with Pillow.open(BytesIO(mask.data), formats=FORMATS) as picture:
+            has_alpha = picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
+            alpha = picture.convert("RGBA").getchannel("A") if has_alpha else None
+            white = alpha.point(lambda opacity: 255 - opacity) if alpha else picture.convert("L")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RequestError("the mask is not a usable picture", param="mask", code="invalid_image") from error
+    buffer = BytesIO()
+    white.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,95 @@
+"""Waiting for a job at an upstream that answers "later": ask again and again, give up in time, cancel what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gateway.errors import (
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    RateLimitedError,
+    UnreachableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+
+Found = TypeVar("Found")
+
+PASSING = (BrokenAnswerError, BusyUpstreamError, RateLimitedError, UnreachableError, UpstreamTimeoutError)
+"""What a question about a running job may meet without the job being lost."""
+
+GOODBYE = 5.0
+"""Seconds that cancelling upstream may take; nobody waits for it longer."""
+
+
+async def poll(
+    check: Callable[[], Awaitable[Found | None]],
+    *,
+    every: float,
+    deadline: float,
+    cancel: Callable[[], Awaitable[object]] | None = None,
+    wake: asyncio.Event | None = None,
+    patience: int = 5,
+) -> Found:
+    """Call *check* every *every* seconds until it gives something other than None, and return that.
+
+    After *deadline* seconds `UpstreamTimeoutError` is raised. When it, a cancellation or an error ends the waiting,
+    *cancel* is called, once and briefly, so that nothing goes on running (and costing) for nobody. *wake* ends a
+    pause early. *patience* calls in a row may fail in passing ways (busy, unreachable, garbled): the paid job goes on
+    meanwhile. No error that leaves here allows a second paid job by itself.
+    """
+    try:
+        async with asyncio.timeout(deadline) as limit:
+            return await _ask(check, every, wake, patience)
+    except TimeoutError as error:
+        await _give_up(cancel)
+        if not limit.expired():
+            raise
+        raise UpstreamTimeoutError(f"the job was not done after {deadline:g} s and was given up") from error
+    except UpstreamError as error:
+        await _give_up(cancel)
+        error.sent, error.retryable, error.billed = True, False, None  # the job was submitted, whatever became of it
+        raise
+    except (asyncio.CancelledError, GatewayError):
+        await _give_up(cancel)
+        raise
+
+
+async def _ask(
+    check: Callable[[], Awaitable[Found | None]], every: float, wake: asyncio.Event | None, patience: int
+) -> Found:
+    failures = 0
+    while True:
+        pause = every
+        try:
+            found = await check()
+            failures = 0
+        except PASSING as error:
+            failures += 1
+            if failures > patience:
+                raise
+            found, pause = None, max(every, error.retry_after or 0)
+        if found is not None:
+            return found
+        await _sleep(pause, wake)
+
+
+async def _sleep(seconds: float, wake: asyncio.Event | None) -> None:
+    if wake is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(wake.wait(), seconds)
+    wake.clear()
+
+
+async def _give_up(cancel: Callable[[], Awaitable[object]] | None) -> None:
+    if cancel is None:
+        return
+    with contextlib.suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(GOODBYE):
+            await cancel()
