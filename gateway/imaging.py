@@ -1,0 +1,95 @@
+"""Says what a picture really is: its format and size from its own bytes, never from what somebody declares."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from io import BytesIO
+
+from PIL import Image as Pillow
+
+from gateway.errors import NotAnImageError, RequestError
+from gateway.sniffing import BrokenPicture, Head, read_head
+from gateway.values import Image
+
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "avif": "image/avif",
+}
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/avif": "avif"}
+FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF", "image/avif": "AVIF"}
+PIXELS = 50_000_000
+FRAMES = 256
+
+# Pillow only warns of a picture that is too large up to twice its own limit; here that is a refusal as well.
+warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+
+
+def inspect(image: Image, pixels: int = PIXELS) -> Image:
+    """Fill media type, width and height from the bytes; raise `NotAnImageError` in words for anything else.
+
+    Fast: PNG, JPEG, WebP and GIF are judged by their head and end. Only when these leave a doubt (bytes after the end,
+    for one) the picture is decoded, and never one of more than *pixels*.
+    """
+    try:
+        head = _head(image.data)
+        _check_size(head, pixels)
+        if not head.whole:
+            decode(image.data, head, pixels)
+    except BrokenPicture as error:
+        raise NotAnImageError(f"the answer is not a usable picture: found {error}") from error
+    return replace(image, media_type=head.media_type, width=head.width, height=head.height)
+
+
+def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:
+    """Decode a picture that a caller sent, as a whole; raise `RequestError` if it is none. CPU heavy: use a thread."""
+    try:
+        head = _head(data)
+        _check_size(head, pixels)
+        if head.frames > FRAMES:
+            raise BrokenPicture(f"an animation of {head.frames} frames; at most {FRAMES} are allowed")
+        decode(data, head, pixels)
+    except BrokenPicture as error:
+        raise RequestError(
+            f"{param} is not a usable picture: found {error}", param=param, code="invalid_image"
+        ) from error
+    return Image(data=data, media_type=head.media_type, width=head.width, height=head.height)
+
+
+def decode(data: bytes, head: Head | None = None, pixels: int = PIXELS) -> Pillow.Image:
+    """Decode the first frame; raise `BrokenPicture` if that fails or it has more than *pixels*, then without trying."""
+    head = head or _head(data)
+    _check_size(head, pixels)
+    try:
+        opened = Pillow.open(BytesIO(data), formats=(FORMATS[head.media_type],))
+        if opened.width * opened.height > pixels:
+            raise BrokenPicture(f"a picture of {opened.width}x{opened.height} pixels; at most {pixels} are allowed")
+        opened.load()
+    except BrokenPicture:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise nearly anything on broken bytes.
+        raise BrokenPicture(f"a {FORMATS[head.media_type]} that is truncated or broken") from error
+    return opened
+
+
+def _check_size(head: Head, pixels: int) -> None:
+    if not (head.width and head.height):
+        raise BrokenPicture(f"a {FORMATS[head.media_type]} of {head.width}x{head.height} pixels")
+    if head.width * head.height > pixels:
+        raise BrokenPicture(f"a picture of {head.width}x{head.height} pixels; at most {pixels} are allowed")
+
+
+def _head(data: bytes) -> Head:
+    head = read_head(data)
+    if head.width or head.media_type != "image/avif":
+        return head
+    try:
+        with Pillow.open(BytesIO(data), formats=("AVIF",)) as opened:
+            return replace(head, width=opened.width, height=opened.height, frames=getattr(opened, "n_frames", 1))
+    except Exception as error:
+        raise BrokenPicture("an AVIF that is truncated or broken") from error
