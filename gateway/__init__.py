@@ -13,32 +13,37 @@ from gateway.contracts import (
     Storage,
     Work,
 )
-from gateway.decoding import decode, decode_base64
+from gateway.decoding import decode, decode_base64, unpack, value_at
 from gateway.errors import (
     AllowanceError,
+    AuthenticationError,
     BadKeyError,
     BrokenAnswerError,
+    BusyError,
     BusyUpstreamError,
     GatewayError,
     MisconfiguredError,
     NotAnImageError,
+    PermissionError_,
     PictureTooLargeError,
     RateLimitedError,
     RefusedError,
     RejectedError,
+    RequestError,
     StorageDownError,
     StorageError,
     StorageFullError,
+    UnavailableError,
     UnreachableError,
     UpstreamError,
     UpstreamTimeoutError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask
+from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, settle, unpack_meta, unpack_small
-from gateway.polling import poll
+from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.upstream import (
     Answer,
@@ -50,6 +55,7 @@ from gateway.upstream import (
     classify,
     error_code,
     error_words,
+    one_line,
     retry_after,
 )
 from gateway.values import (
@@ -70,11 +76,13 @@ __all__ = [
     "AllowanceError",
     "Answer",
     "Attempt",
+    "AuthenticationError",
     "Authenticator",
     "Backend",
     "BadKeyError",
     "Body",
     "BrokenAnswerError",
+    "BusyError",
     "BusyUpstreamError",
     "ByteSize",
     "Caller",
@@ -98,6 +106,7 @@ __all__ = [
     "Observer",
     "Optimizer",
     "Outgoing",
+    "PermissionError_",
     "Picture",
     "PictureFiles",
     "PictureMeta",
@@ -111,6 +120,7 @@ __all__ = [
     "RefusedError",
     "RejectedError",
     "Report",
+    "RequestError",
     "Result",
     "Secret",
     "Size",
@@ -122,6 +132,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StoredPicture",
+    "UnavailableError",
     "UnreachableError",
     "Upstream",
     "UpstreamError",
@@ -140,14 +151,19 @@ __all__ = [
     "is_alive",
     "is_key",
     "is_whole",
+    "may_follow",
     "model_path",
+    "one_line",
     "pack_meta",
     "pack_small",
     "poll",
     "repaint_mask",
     "retry_after",
     "settle",
+    "shrunk",
     "translated",
+    "unpack",
     "unpack_meta",
     "unpack_small",
+    "value_at",
 ]

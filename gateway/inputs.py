@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pybase64
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from gateway.errors import MisconfiguredError, RequestError
 from gateway.values import Image
@@ -51,4 +52,20 @@ def repaint_mask(mask: Image) -> bytes:
         raise RequestError("the mask is not a usable picture", param="mask", code="invalid_image") from error
     buffer = BytesIO()
     white.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def shrunk(image: Image, side: int) -> bytes:
+    """Give the bytes of *image*, made smaller if a side is longer than *side* pixels. CPU heavy: use a thread."""
+    try:
+        with Pillow.open(BytesIO(image.data), formats=FORMATS) as picture:
+            if max(picture.size) <= side:
+                return image.data
+            upright = ImageOps.exif_transpose(picture)
+            smaller = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RequestError("an input image is not a usable picture", param="image", code="invalid_image") from error
+    smaller.thumbnail((side, side), Pillow.Resampling.LANCZOS)
+    buffer = BytesIO()
+    smaller.save(buffer, "PNG")
     return buffer.getvalue()

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import aiohttp
 
 from gateway.calls import Answer, FormField, Outgoing, one_line
 from gateway.contracts import Report
-from gateway.errors import (
-    AllowanceError,
-    BadKeyError,
-    BrokenAnswerError,
-    GatewayError,
-    RateLimitedError,
-    UnreachableError,
-    UpstreamTimeoutError,
-)
+from gateway.errors import AllowanceError, BadKeyError, GatewayError, RateLimitedError
+from gateway.exchange import Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
-from gateway.options import ByteSize, Duration
 from gateway.values import Secret
 from gateway.verdict import classify, error_code, error_words, retry_after
 
@@ -38,31 +27,15 @@ __all__ = [
     "classify",
     "error_code",
     "error_words",
+    "one_line",
     "read_limited",
     "retry_after",
 ]
 
 log = logging.getLogger(__name__)
 
-BUFFER = 2**20
-"""Read buffer per connection: 1.5 MB answers are read a quarter faster than with aiohttp's 64 KiB."""
-
-HOPELESS = 2**16
-"""An answer that begins neither like JSON nor like a picture nor like a stream is read no further than this."""
-
 RATE_REST = 5.0
 ALLOWANCE_REST = 3600.0
-HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
-
-
-@dataclass(frozen=True)
-class Http:
-    """Limits of one upstream call: seconds to connect, to the first byte, in all; bytes of the answer per picture."""
-
-    connect: Duration = 5
-    first_byte: Duration = 120
-    total: Duration = 180
-    limit: ByteSize = 16 * 2**20
 
 
 def bearer(key: Secret) -> dict[str, str]:
@@ -70,18 +43,11 @@ def bearer(key: Secret) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-@dataclass(slots=True)
-class Journey:
-    """One call on its way: whether bytes may have left, and who wants to know."""
-
-    report: Report | None
-    sent: bool = False
-
-
 class Upstream:
     """One upstream API with its keys. *authorize* makes headers of a key, *classify* judges an answer.
 
-    With *one_account* all keys draw on the same allowance, so that when it is used up all of them rest.
+    *private* are further headers that every call bears and nobody may see. With *one_account* all keys draw on the
+    same allowance, so that when it is used up all of them rest.
     """
 
     def __init__(
@@ -91,6 +57,7 @@ class Upstream:
         *,
         authorize: Callable[[Secret], Mapping[str, str]] = bearer,
         classify: Callable[[Answer], GatewayError | None] = classify,
+        private: Mapping[str, str] | None = None,
         one_account: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -98,29 +65,30 @@ class Upstream:
             raise ValueError("a key holds a line break or another character that cannot be sent")
         self.http = http
         self.keys = KeyRing(keys, clock)
-        self._secrets = tuple(dict.fromkeys(keys))
+        self._private = dict(private or {})
+        self._secrets = (*keys, *(Secret(value.removeprefix("Bearer ")) for value in self._private.values()))
         self._authorize = authorize
         self._classify = classify
         self._one_account = one_account
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
 
     async def open(self) -> None:
         """Make the session; no connection is made before the first call."""
-        if self._session is None:
-            self._session = _session(self.http)
+        if self._exchange is None:
+            self._exchange = Exchange(self.http, self._secrets)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._exchange is not None:
+            await self._exchange.session.close()
+            self._exchange = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """The open session, for what `send` cannot do (websockets); it bears no credentials."""
-        if self._session is None:
+        if self._exchange is None:
             raise RuntimeError("the upstream is not open")
-        return self._session
+        return self._exchange.session
 
     def health(self) -> dict[str, int]:
         """Count the keys: all, usable, refused, resting."""
@@ -132,7 +100,7 @@ class Upstream:
         report: Report | None = None,
         *,
         pictures: int = 1,
-        watch: Callable[[bytes], None] | None = None,
+        watch: Watch | None = None,
         after: Answer | None = None,
     ) -> Answer:
         """Send *outgoing* with the next key and give the answer; try another key only if this one is not usable.
@@ -142,17 +110,14 @@ class Upstream:
         with the key of that answer and no other, since other accounts do not know the job. Every failure is a
         `GatewayError` that says what is known of sent and billed.
         """
-        await self.open()
-        if after is not None:
-            same = None if after.key is None else Key(after.key)
-            return self._judge(await self._exchange(outgoing, same, report, pictures, watch))
-        if not len(self.keys):
-            return self._judge(await self._exchange(outgoing, None, report, pictures, watch))
+        if after is not None or not len(self.keys):
+            same = None if after is None else after.key
+            return self._judge(await self._call(outgoing, same, report, pictures, watch))
         tried: list[Key] = []
         last: GatewayError | None = None
         while (key := self.keys.pick(tried)) is not None:
             tried.append(key)
-            answer = await self._exchange(outgoing, key, report, pictures, watch)
+            answer = await self._call(outgoing, key.secret, report, pictures, watch)
             try:
                 return self._judge(answer)
             except BadKeyError as error:
@@ -163,6 +128,15 @@ class Upstream:
                 self._rest(key, error)
                 last = error
         raise self._exhausted(last)
+
+    async def _call(
+        self, outgoing: Outgoing, key: Secret | None, report: Report | None, pictures: int, watch: Watch | None
+    ) -> Answer:
+        if self._exchange is None:
+            self._exchange = Exchange(self.http, self._secrets)
+        private = self._private if key is None else {**self._private, **self._authorize(key)}
+        answer = await self._exchange.call(outgoing, private, report, pictures, watch)
+        return replace(answer, key=key)
 
     def _judge(self, answer: Answer) -> Answer:
         error = self._classify(answer)
@@ -193,109 +167,3 @@ class Upstream:
             last = why(f"every usable key rests; the first is back in {seconds:.0f} s", sent=last is not None)
         last.retry_after = max(1.0, seconds)
         return last
-
-    async def _exchange(
-        self,
-        outgoing: Outgoing,
-        key: Key | None,
-        report: Report | None,
-        pictures: int,
-        watch: Callable[[bytes], None] | None,
-    ) -> Answer:
-        body, headers = outgoing.encoded()
-        if key is not None:
-            headers.update(self._authorize(key.secret))
-        journey = Journey(report)
-        try:
-            async with asyncio.timeout(self.http.total):
-                async with asyncio.timeout(self.http.connect + self.http.first_byte):
-                    response = await self.session.request(
-                        outgoing.method,
-                        outgoing.url,
-                        data=body,
-                        headers=headers,
-                        allow_redirects=False,
-                        trace_request_ctx=journey,
-                    )
-                async with response:
-                    seen = watch if 200 <= response.status < 300 else None
-                    content = await read_limited(response, self.http.limit * max(1, pictures), seen)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
-            raise _failure(error, journey.sent, self.http) from None
-        return Answer(response.status, response.headers, content, self._secrets, None if key is None else key.secret)
-
-
-async def read_limited(
-    response: aiohttp.ClientResponse, limit: int, watch: Callable[[bytes], None] | None = None
-) -> bytes:
-    """Read a body of at most *limit* bytes; raise `BrokenAnswerError` as soon as it is known to be longer."""
-    if (response.content_length or 0) > limit:
-        response.close()
-        raise BrokenAnswerError(f"answered more than {limit} bytes")
-    pieces: list[bytes] = []
-    length = 0
-    while piece := await response.content.readany():
-        pieces.append(piece)
-        length += len(piece)
-        if length > limit or (length > HOPELESS and not _hopeful(pieces[0])):
-            response.close()
-            raise BrokenAnswerError(f"answered more than {min(length, limit)} bytes of what is no picture")
-        if watch is not None:
-            watch(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _hopeful(start: bytes) -> bool:
-    start = start.lstrip()
-    return start.startswith(
-        (b"{", b"[", b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"data:", b"event:", b"id:", b":")
-    ) or (start[4:8] == b"ftyp")
-
-
-def _session(http: Http) -> aiohttp.ClientSession:
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_connected)
-    trace.on_connection_reuseconn.append(_connected)
-    return aiohttp.ClientSession(
-        # Admission limits bound the calls in flight; a second bound here would only make them wait unseen.
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, connect=http.connect),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=HEADERS,
-        trust_env=False,
-        read_bufsize=BUFFER,
-        trace_configs=[trace],
-    )
-
-
-async def _connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
-    """Note that from here on bytes go out; a failure before is safe to repeat, one after may be paid for."""
-    journey = context.trace_request_ctx
-    if isinstance(journey, Journey) and not journey.sent:
-        journey.sent = True
-        if journey.report is not None:
-            journey.report.sending()
-
-
-def _failure(error: Exception, sent: bool, http: Http) -> GatewayError:
-    """Say what went wrong in our words; the library's may name hosts, paths and headers."""
-    if not sent:
-        return UnreachableError(f"cannot be reached: {_why_not(error, http)}")
-    if isinstance(error, TimeoutError):
-        return UpstreamTimeoutError("did not answer in time; the call may be billed")
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-        return BrokenAnswerError("answered what is not HTTP")
-    return BrokenAnswerError("broke off before its answer was whole; the call may be billed")
-
-
-def _why_not(error: Exception, http: Http) -> str:
-    reasons: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-        (aiohttp.ClientConnectorDNSError, "its host name is not known"),
-        (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not valid"),
-        (aiohttp.ClientSSLError, "TLS failed"),
-        (TimeoutError, f"no connection within {http.connect:g} s"),
-        (aiohttp.InvalidURL, "its URL is not valid"),
-    )
-    known = next((words for kinds, words in reasons if isinstance(error, kinds)), None)
-    return known or "no connection (refused, or no route)"

@@ -1,0 +1,162 @@
+"""Makes one HTTP call once: session, deadlines, byte limit, and what a failure says of sent and billed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from gateway.calls import Answer, Outgoing, one_line
+from gateway.contracts import Report
+from gateway.errors import BrokenAnswerError, GatewayError, UnreachableError, UpstreamTimeoutError
+from gateway.options import ByteSize, Duration
+from gateway.values import Secret
+
+log = logging.getLogger(__name__)
+
+BUFFER = 2**20
+"""Read buffer per connection: 1.5 MB answers are read a quarter faster than with aiohttp's 64 KiB."""
+
+HOPELESS = 2**16
+"""An answer that begins neither like JSON nor like a picture nor like a stream is read no further than this."""
+
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
+SIGNS = (b"{", b"[", b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"data:", b"event:", b"id:", b":")
+
+Watch = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Http:
+    """Limits of one upstream call: seconds to connect, to the first byte, in all; bytes of the answer per picture."""
+
+    connect: Duration = 5
+    first_byte: Duration = 120
+    total: Duration = 180
+    limit: ByteSize = 16 * 2**20
+
+
+@dataclass(slots=True)
+class Journey:
+    """One call on its way: whether bytes may have left, and who wants to know."""
+
+    report: Report | None
+    sent: bool = False
+
+
+class Exchange:
+    """The session of one upstream, and a call on it."""
+
+    def __init__(self, http: Http, secrets: tuple[Secret, ...]) -> None:
+        self.http = http
+        self._secrets = secrets
+        self.session = _session(http)
+
+    async def call(
+        self,
+        outgoing: Outgoing,
+        private: Mapping[str, str],
+        report: Report | None,
+        pictures: int,
+        watch: Watch | None,
+    ) -> Answer:
+        """Send *outgoing* with the *private* headers once and read the answer."""
+        body, headers = outgoing.encoded()
+        headers.update(private)
+        journey = Journey(report)
+        try:
+            async with asyncio.timeout(self.http.total):
+                async with asyncio.timeout(self.http.connect + self.http.first_byte):
+                    response = await self.session.request(
+                        outgoing.method,
+                        outgoing.url,
+                        data=body,
+                        headers=headers,
+                        allow_redirects=False,
+                        trace_request_ctx=journey,
+                    )
+                async with response:
+                    seen = watch if 200 <= response.status < 300 else None
+                    content = await read_limited(response, self.http.limit * max(1, pictures), seen)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
+            raise _failure(error, journey.sent, self.http) from None
+        return Answer(response.status, response.headers, content, self._secrets)
+
+
+async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watch | None = None) -> bytes:
+    """Read a body of at most *limit* bytes; raise `BrokenAnswerError` as soon as it is known to be longer."""
+    if (response.content_length or 0) > limit:
+        response.close()
+        raise BrokenAnswerError(f"answered more than {limit} bytes")
+    pieces: list[bytes] = []
+    length = 0
+    while piece := await response.content.readany():
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit or (length > HOPELESS and not _hopeful(pieces[0])):
+            response.close()
+            raise BrokenAnswerError(f"answered more than {min(length, limit)} bytes of what is no picture")
+        if watch is not None:
+            watch(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _hopeful(start: bytes) -> bool:
+    start = start.lstrip()
+    return start.startswith(
+        (b"{", b"[", b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"data:", b"event:", b"id:", b":")
+    ) or (start[4:8] == b"ftyp")
+
+
+def _session(http: Http) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_connected)
+    trace.on_connection_reuseconn.append(_connected)
+    return aiohttp.ClientSession(
+        # Admission limits bound the calls in flight; a second bound here would only make them wait unseen.
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, connect=http.connect),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=HEADERS,
+        trust_env=False,
+        read_bufsize=BUFFER,
+        trace_configs=[trace],
+    )
+
+
+async def _connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    """Note that from here on bytes go out; a failure before is safe to repeat, one after may be paid for."""
+    journey = context.trace_request_ctx
+    if isinstance(journey, Journey) and not journey.sent:
+        journey.sent = True
+        if journey.report is not None:
+            journey.report.sending()
+
+
+def _failure(error: Exception, sent: bool, http: Http) -> GatewayError:
+    """Say what went wrong in our words; the library's may name hosts, paths and headers."""
+    if not sent:
+        return UnreachableError(f"cannot be reached: {_why_not(error, http)}")
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeoutError("did not answer in time; the call may be billed")
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
+        return BrokenAnswerError("answered what is not HTTP")
+    return BrokenAnswerError("broke off before its answer was whole; the call may be billed")
+
+
+def _why_not(error: Exception, http: Http) -> str:
+    reasons: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+        (aiohttp.ClientConnectorDNSError, "its host name is not known"),
+        (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not valid"),
+        (aiohttp.ClientSSLError, "TLS failed"),
+        (TimeoutError, f"no connection within {http.connect:g} s"),
+        (aiohttp.InvalidURL, "its URL is not valid"),
+    )
+    known = next((words for kinds, words in reasons if isinstance(error, kinds)), None)
+    return known or "no connection (refused, or no route)"
