@@ -11,6 +11,7 @@ GatewayError                     500 server_error          internal_error
 │   ├── MethodError              405                       method_not_allowed
 │   ├── ConflictError            409                       idempotency_conflict
 │   ├── BodyTooLargeError        413                       request_too_large
+│   ├── UnsupportedMediaError    415                       unsupported_media_type
 │   └── SlowBodyError            408                       request_timeout
 ├── BusyError                    429 rate_limit_error      too_many_jobs
 ├── UnavailableError             503 server_error          unavailable
@@ -27,6 +28,7 @@ GatewayError                     500 server_error          internal_error
 │   ├── MisconfiguredError       502                       upstream_misconfigured next target
 │   └── RejectedError            400 invalid_request_error upstream_rejected      final: caller's or adapter's fault
 ├── BlockedAddressError          403 invalid_request_error blocked_address        the address guard said no
+│   └── BadAddressError          400                       invalid_url            not even a URL that could be fetched
 ├── StorageError                 502 server_error          storage_error
 │   ├── StorageFullError         507                       storage_full
 │   ├── StorageDownError         503                       storage_unavailable
@@ -121,6 +123,11 @@ class ConflictError(RequestError):
 class BodyTooLargeError(RequestError):
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedMediaError(RequestError):
+    status = 415
+    code = "unsupported_media_type"
 
 
 class SlowBodyError(RequestError):
@@ -247,6 +254,11 @@ class BlockedAddressError(GatewayError):
     type = "invalid_request_error"
     code = "blocked_address"
     again = False
+
+
+class BadAddressError(BlockedAddressError):
+    status = 400
+    code = "invalid_url"
 
 
 class StorageError(GatewayError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
@@ -60,6 +61,15 @@ def _sum_of_parts(value: Any, units: dict[str, float] | dict[str, int], what: st
     return sum(float(number) * (units[unit.lower()] if unit else plain) for number, unit in parts)
 
 
+def parse_host_port(value: str) -> tuple[str, int]:
+    """Read ``minio.local:9000``, ``10.0.0.5:80`` or ``[::1]:80``; the host comes in lower case and without brackets."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/?#@\[\]\\%]+)):([0-9]{1,5})", value)
+    if not found or not 0 < int(found[3]) < 65536:
+        raise ValueError(f"{value!r} is not host:port; write it like minio.local:9000 or [::1]:80")
+    host = str(ip_address(found[1])) if found[1] else found[2].lower().rstrip(".")
+    return host, int(found[3])
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """*count* per *period* seconds."""
@@ -94,7 +104,11 @@ def _split(value: Any) -> Any:
         value = [value]
     if not isinstance(value, Iterable) or isinstance(value, dict):
         return value
-    return [part.strip() for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
+    return [
+        part.strip() if isinstance(part, str) else part
+        for item in value
+        for part in (item.split(",") if isinstance(item, str) else [item])
+    ]
 
 
 def _filled_list(value: Any) -> Any:

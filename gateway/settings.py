@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.options import ByteSize, Duration, Secret, SizeOption, Words
+from gateway.options import ByteSize, Duration, Secret, SizeOption, Words, parse_host_port
 from gateway.values import Size
 
 Fit = Literal["crop", "pad", "scale", "leave"]
@@ -51,7 +52,8 @@ class Server:
 
 @dataclass(frozen=True)
 class Jobs:
-    """Limits of the work in progress; *per_caller* 0 means that one caller may use all places.
+    """Limits of the work in progress; *per_caller* 0 means that one caller may use all places;
+    *per_backend* bounds the calls at once of a backend component by its name.
 
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
     white space, so that proxies do not cut it; 0 switches that off. *state* is a file that finished jobs survive in.
@@ -60,6 +62,7 @@ class Jobs:
     running: Annotated[int, Field(ge=1)] = 64
     waiting: Annotated[int, Field(ge=0)] = 1024
     per_caller: Annotated[int, Field(ge=0)] = 0
+    per_backend: Mapping[str, Annotated[int, Field(ge=1)]] = field(default_factory=dict)
     timeout: Duration = 600
     keep: Duration = 3600
     keep_alive: Duration = 25
@@ -95,6 +98,12 @@ class Fetch:
     timeout: Duration = 30
     pixels: Annotated[int, Field(ge=1)] = 50_000_000
 
+    def __post_init__(self) -> None:
+        for entry in self.allow:
+            parse_host_port(entry)
+        if not self.timeout:
+            raise ValueError("timeout must not be 0: a slow host would hold its place for ever")
+
 
 @dataclass(frozen=True)
 class Proxy:
@@ -102,6 +111,12 @@ class Proxy:
 
     keys: tuple[Secret, ...] = ()
     hosts: Words = ()
+
+    def __post_init__(self) -> None:
+        if any(len(key) < 16 for key in self.keys):
+            raise ValueError("each key must have at least 16 characters")
+        if any(not re.fullmatch(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", host) for host in self.hosts):
+            raise ValueError("write hosts as images.example.com or *.example.com, without scheme, port and path")
 
 
 @dataclass(frozen=True)
