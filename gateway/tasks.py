@@ -1,0 +1,161 @@
+"""Answers the title, tag, follow-up and summary prompts that chat clients send by themselves, without a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+NOTHING_SAID = "Picture"
+
+OPEN_WEBUI = {
+    "title": r"(?:Generate|Create) a concise, 3-5 word title",
+    "tags": r"Generate 1-3 broad tags categorizing",
+    "follow_ups": r"Suggest 3-5 relevant follow-up",
+    "queries": r"Analyze the chat history to determine the necessity|Based on the chat history, determine",
+    "text": r"You are an autocompletion system",
+    "prompt": r"Generate a detailed prompt for an? ?m? image generation task",
+}
+OWN_TEMPLATE = re.compile(r"""["'](title|tags|follow_ups|queries)["']\s*:""")
+
+TITLES = (
+    # Open WebUI before its "### Task:" heading
+    r"(?:Generate|Create) a concise, 3-5 word (?:title|phrase) (?:with an emoji )?(?:as|summarizing|for)",
+    # NextChat
+    r"Please generate a four to five word title summarizing our conversation",
+    r"Use the language used by the user .{0,120}to generate a title .{0,30}summarizing our conversation",
+    r"请?使用四到五个字直接返回这句话的简要主题",
+    r"使用四到五個字直接返回這句話的簡要主題",
+    r"4[~～〜-]5文字でこの(?:文章|会話)の簡潔な主題を",
+    # LibreChat
+    r"(?:Please )?(?:provide|generate) an? (?:extremely )?concise,? 5-word-or-less title for the conversation",
+    r"Analyze this conversation and provide:\s*1\. The detected language",
+    r"Detect user language and write in the same language an extremely concise title for this conversation",
+    r"Please generate a concise title \(max 40 characters\) for a conversation that starts with",
+    # Chatbox
+    r"Based on the chat history, give this conversation a name\.",
+)
+TITLE_ASKED = re.compile("|".join(TITLES), re.IGNORECASE)
+SUMMARY_ASKED = re.compile(
+    r"Summarize the discussion briefly in 200 words or less to use as a prompt for future context"
+    r"|简要总结一下对话内容，用作后续的上下文提示"
+    r"|簡要總結一下(?:對話內容|你和使用者的對話)，用作後續的上下文提示"
+    r"|あなたとユーザ.{0,20}(?:まとめて|要約し).{0,6}後続のコンテキストプロンプト",
+    re.IGNORECASE,
+)
+# Cherry Studio and LobeChat say it in the system message.
+TITLE_ORDERED = re.compile(
+    r"You are an assistant (?:skilled|who is good) (?:in|at) conversations?\.?\s+You need to summarize the user's"
+    r" conversation into a title"
+    r"|You are a professional conversation summarizer\. Generate a concise title"
+    r"|Summarize the given (?:session|conversation) (?:as|into) a .{0,30}title"
+    r"|你是一名擅长会话的助理，你需要将用户的会话总结为"
+    r"|总结给出的会话，将其总结为语言为.{1,20}字内标题",
+    re.IGNORECASE,
+)
+
+SPOKEN = re.compile(
+    r"^[ \t>|]*(?:user|human|用户)[ \t]*[:：][ \t]*\n?[ \t]*\"?(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
+)
+QUOTED_TURN = re.compile(r'"role"\s*:\s*"user"\s*,\s*"(?:mainText|content)"\s*:\s*("(?:[^"\\]|\\.)*")')
+NOISE = re.compile(r"!?\[[^\]]*\]\([^)]*\)|https?://\S+|[0-9０-９]{1,4}[:：][0-9０-９]{1,4}|---?\w+|[#*_`<>{}|\"“”\\]")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+LISTED = 4_000
+
+
+def answer_task(messages: Sequence[Any]) -> str | None:
+    """Answer a client's own prompt in the conversation's words; None if a person asks for a picture.
+
+    Each family is known by how it begins, word for word, so that ``a poster with the title …`` is still drawn.
+    """
+    said = [(message.get("role"), text_of(message)) for message in messages if isinstance(message, Mapping)]
+    if not said:
+        return None
+    last = said[-1][1]
+    kind, as_json = _kind(said)
+    if kind is None:
+        return None
+    asked = _asked_before(said)
+    if kind == "summary":
+        return "; ".join(asked)[:LISTED] or NOTHING_SAID
+    answers: dict[str, Callable[[], Any]] = {
+        "title": lambda: _title(asked),
+        "tags": lambda: _tags(asked),
+        "prompt": lambda: asked[-1] if asked else "",
+        "follow_ups": list,
+        "queries": list,
+        "text": str,
+    }
+    value = answers[kind]()
+    if kind == "title" and not (as_json and '"title"' in last):
+        return str(value)
+    return orjson.dumps({kind: value}).decode()
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Join the text of a message, whether it is a string or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content.strip()
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
+    return "\n".join(text for text in texts if isinstance(text, str)).strip()
+
+
+def _kind(said: Sequence[tuple[Any, str]]) -> tuple[str | None, bool]:
+    """Say which task it is, and whether it may want JSON."""
+    role, last = said[-1]
+    if SUMMARY_ASKED.match(last) and role in ("system", "user"):
+        return "summary", False
+    if role != "user":
+        return None, False
+    if last.startswith("### Task:"):
+        return _open_webui_kind(last.removeprefix("### Task:").lstrip()), True
+    if TITLE_ASKED.match(last) or any(speaker == "system" and TITLE_ORDERED.match(text) for speaker, text in said):
+        return "title", True
+    return None, False
+
+
+def _open_webui_kind(task: str) -> str | None:
+    for kind, pattern in OPEN_WEBUI.items():
+        if re.match(pattern, task, re.IGNORECASE):
+            return kind
+    if "<chat_history>" not in task:
+        return None
+    found = OWN_TEMPLATE.search(task.partition("<chat_history>")[0])
+    return found[1] if found else None
+
+
+def _asked_before(said: Sequence[tuple[Any, str]]) -> list[str]:
+    """List what the person asked for: in the turns before, or in the history that the task quotes."""
+    turns = [text for role, text in said[:-1] if role == "user" and text]
+    if not turns:
+        last = said[-1][1]
+        history = last.partition("<chat_history>")[2].partition("</chat_history>")[0] or last
+        turns = [str(orjson.loads(found)) for found in QUOTED_TURN.findall(history) if _is_json(found)]
+        turns = turns or SPOKEN.findall(history)
+    clean = [" ".join(NOISE.sub(" ", turn[:2_000]).split()).strip(" ,;.:，。；：") for turn in turns]
+    return [turn for turn in clean if turn]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _title(asked: Sequence[str]) -> str:
+    if not asked:
+        return NOTHING_SAID
+    words = asked[0].split()
+    title = asked[0][:12] if len(words) < 3 and CJK.search(asked[0]) else " ".join(words[:6])
+    return (title[:1].upper() + title[1:])[:60].rstrip(" ,;.:，。；：")
+
+
+def _tags(asked: Sequence[str]) -> list[str]:
+    words = dict.fromkeys(word.strip(",;.:!?()").capitalize() for text in asked for word in text.split())
+    return [NOTHING_SAID, *[word for word in words if len(word) > 3 and word.isalpha()][:3]]
