@@ -1,5 +1,6 @@
 """The public face of the gateway: everything that a plugin may import, and nothing else."""
 
+from gateway.calls import one_line
 from gateway.capabilities import Capabilities, Range, SizeRule
 from gateway.contracts import (
     Authenticator,
@@ -13,7 +14,7 @@ from gateway.contracts import (
     Storage,
     Work,
 )
-from gateway.decoding import decode, decode_base64, unpack, value_at
+from gateway.decoding import decode, decode_base64, is_picture, unpack, value_at
 from gateway.errors import (
     AllowanceError,
     AuthenticationError,
@@ -55,7 +56,6 @@ from gateway.upstream import (
     classify,
     error_code,
     error_words,
-    one_line,
     retry_after,
 )
 from gateway.values import (
@@ -150,6 +150,7 @@ __all__ = [
     "hookimpl",
     "is_alive",
     "is_key",
+    "is_picture",
     "is_whole",
     "may_follow",
     "model_path",

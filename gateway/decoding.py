@@ -28,6 +28,13 @@ DATA_URL = re.compile(rb"data:[\w.+/-]{0,100}(?:;[\w.+-]{1,60}=[\w.+-]{1,60}){0,
 Path = tuple[str | int, ...]
 
 
+def is_picture(start: bytes) -> bool:
+    """Say whether bytes begin like a PNG, JPEG, WebP, GIF or AVIF; whether they are one is seen later."""
+    return start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")) or (
+        start[8:12] == b"WEBP" if start.startswith(b"RIFF") else start[4:8] == b"ftyp"
+    )
+
+
 def decode_base64(text: str | bytes | memoryview) -> bytes:
     """Decode standard base64, with or without a ``data:`` prefix; raise `BrokenAnswerError` for anything else."""
     if isinstance(text, str):

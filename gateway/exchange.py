@@ -13,6 +13,7 @@ import aiohttp
 
 from gateway.calls import Answer, Outgoing, one_line
 from gateway.contracts import Report
+from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, UnreachableError, UpstreamTimeoutError
 from gateway.options import ByteSize, Duration
 from gateway.values import Secret
@@ -26,7 +27,7 @@ HOPELESS = 2**16
 """An answer that begins neither like JSON nor like a picture nor like a stream is read no further than this."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
-SIGNS = (b"{", b"[", b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"data:", b"event:", b"id:", b":")
+SIGNS = (b"{", b"[", b"data:", b"event:", b"id:", b":")
 
 Watch = Callable[[bytes], None]
 
@@ -108,10 +109,8 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
 
 
 def _hopeful(start: bytes) -> bool:
-    start = start.lstrip()
-    return start.startswith(
-        (b"{", b"[", b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"data:", b"event:", b"id:", b":")
-    ) or (start[4:8] == b"ftyp")
+    start = start[:64].lstrip()
+    return start.startswith(SIGNS) or is_picture(start)
 
 
 def _session(http: Http) -> aiohttp.ClientSession:
