@@ -96,7 +96,8 @@ def _nearest(name: str, value: Any, limit: Limit) -> Any:
     if isinstance(limit, Range):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
-        return fold(value, limit) if name == "seed" and isinstance(value, int) else _clamp(name, value, limit)
+        clamped = _clamp(name, value, limit)
+        return fold(int(value), limit) if name == "seed" and clamped is not None else clamped
     if isinstance(limit, tuple):
         word = str(value)
         if word in limit:
@@ -113,7 +114,8 @@ def _clamp(name: str, value: float, limit: Range) -> float | None:
         low, high = (low if low == -inf else ceil(low)), (high if high == inf else floor(high))
     if low > high or value != value:
         return None
-    return min(max(value, low), high)
+    clamped = min(max(value, low), high)
+    return float(clamped) if isinstance(value, float) else clamped
 
 
 def fold(seed: int, limit: Range) -> int:
