@@ -1,0 +1,109 @@
+"""GET and HEAD /image/KEY: the bytes of a stored picture, or smaller and converted copies of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import orjson
+from aiohttp import web
+
+from gateway.contracts import Storage
+from gateway.derive import DerivedCache
+from gateway.endpoints.sending import Sending
+from gateway.errors import NotFoundError, RequestError, StorageError
+from gateway.imaging import EXTENSIONS
+from gateway.serving import SAFE, Shown, caching, disposition, fits, precondition, read_key, wanted_part
+from gateway.settings import Serving
+from gateway.transforms import Transform, read_transform
+from gateway.values import StoredPicture
+
+
+async def serve_picture(
+    request: web.Request,
+    storages: Iterable[Storage],
+    settings: Serving,
+    cache: DerivedCache | None = None,
+    clock: Callable[[], float] = time.time,
+) -> web.StreamResponse:
+    """Answer with the picture that the path names, from whichever of *storages* has it."""
+    name = read_key(request.match_info["key"])
+    found = await find_picture(storages, name[0]) if name else None
+    if name is None or found is None or not fits(name[1], found.meta.media_type):
+        raise NotFoundError("there is no such picture, or it has expired")
+    if found.meta.media_type not in EXTENSIONS:
+        raise StorageError("what the storage holds under this key is not a picture")
+    transform = read_transform(request.query, request.headers.get("Accept", ""), found.meta.media_type, settings)
+    attached = request.query.get("download") in {"1", "true"}
+    if transform.needed:
+        return await _serve_copy(request, found, transform, settings, cache, clock(), attached)
+    if found.redirect and request.method == "GET" and not attached:
+        return web.Response(status=302, headers={"Location": found.redirect, "Cache-Control": "no-store"})
+    shown = Shown(found.meta.media_type, found.meta.length, found.meta.sha256)
+    headers = _headers(found, shown, transform, caching(found.meta, clock(), settings.max_age), attached)
+    return await _answer(request, found, shown, headers, None)
+
+
+async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture | None:
+    """Ask the storages in order; one that is down matters only if no other has the picture."""
+    trouble: StorageError | None = None
+    for storage in storages:
+        try:
+            if found := await storage.get(key):
+                return found
+        except StorageError as error:
+            trouble = trouble or error
+    if trouble:
+        raise trouble
+    return None
+
+
+async def _serve_copy(
+    request: web.Request,
+    found: StoredPicture,
+    transform: Transform,
+    settings: Serving,
+    cache: DerivedCache | None,
+    now: float,
+    attached: bool,
+) -> web.StreamResponse:
+    image = await transform.make(found, cache)
+    shown = Shown(image.media_type, len(image.data), f"{found.meta.sha256}-{transform.name}")
+    headers = _headers(found, shown, transform, caching(found.meta, now, settings.max_age), attached)
+    return await _answer(request, found, shown, headers, image.data)
+
+
+def _headers(
+    found: StoredPicture, shown: Shown, transform: Transform, kept: dict[str, str], attached: bool
+) -> dict[str, str]:
+    headers = SAFE | kept | {"ETag": f'"{shown.etag}"', "Accept-Ranges": "bytes", "Content-Type": shown.media_type}
+    headers["Content-Disposition"] = disposition(found.meta, shown.media_type, attached)
+    return headers | ({"Vary": "Accept"} if transform.negotiated else {})
+
+
+async def _answer(
+    request: web.Request, found: StoredPicture, shown: Shown, headers: dict[str, str], data: bytes | None
+) -> web.StreamResponse:
+    verdict = precondition(request.headers, shown.etag, found.meta.created)
+    if verdict == 304:
+        del headers["Content-Type"], headers["Content-Disposition"]
+        return web.Response(status=304, headers=headers)
+    if verdict == 412:
+        return _refusal(412, "the picture is not the one that If-Match or If-Unmodified-Since names", {})
+    part = wanted_part(request.headers, shown, found.meta.created) if request.method == "GET" else "all"
+    if part == "beyond":
+        return _refusal(416, "the range lies beyond the picture", {"Content-Range": f"bytes */{shown.length}"})
+    start, end = (0, shown.length) if part == "all" else part
+    if part != "all":
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{shown.length}"
+    sending = Sending(request, 200 if part == "all" else 206, headers, found, start, end)
+    if request.method == "HEAD":
+        return await sending.head()
+    if data is None:
+        return await sending.send()
+    return web.Response(status=sending.status, headers=headers, body=data[start:end])
+
+
+def _refusal(status: int, message: str, headers: dict[str, str]) -> web.Response:
+    body = orjson.dumps(RequestError(message).as_json())
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -1,0 +1,300 @@
+"""Files of pictures under a directory: written whole or not at all, found without following any link.
+
+A picture KEY is two files in one of 4096 folders: ``KEY.TOKEN`` holds exactly its bytes, ``KEY.meta`` names that file
+and bears the meta data. Renaming the second into its place is what makes the picture exist; a crash before that leaves
+an orphan that no key leads to, and `PictureFiles.sweep` removes it an hour later.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import NotFoundError, StorageDownError, StorageError, StorageFullError
+from gateway.pictures import is_alive, is_key, pack_meta, unpack_meta
+from gateway.values import PictureMeta
+
+log = logging.getLogger(__name__)
+META_LIMIT = 4 * 2**20
+ORPHAN_AGE = 3600
+TOKEN = re.compile(r"[0-9a-f]{16}")
+OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\.[0-9a-f]{16}(\.tmp)?")
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_OURS = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
+
+
+class DamagedError(StorageError):
+    """What lies under a key is not what was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPicture:
+    """A picture found: its meta data, the name of its file in its folder, and the whole path."""
+
+    meta: PictureMeta
+    name: str
+    path: Path
+
+
+@contextmanager
+def translated(root: Path) -> Iterator[None]:
+    """Turn trouble with the disk into errors for the caller, who never sees a path."""
+    try:
+        yield
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "unknown")
+        log.warning("picture directory %s: %s", root, error)
+        if error.errno in FULL:
+            raise StorageFullError(f"the disk of the picture storage is full ({name})") from error
+        raise StorageDownError(f"the picture storage on disk cannot be used now ({name})", retry_after=5) from error
+
+
+@dataclass
+class PictureFiles:
+    """The files under *root*; every method blocks and is called in a thread."""
+
+    root: Path
+    _identity: tuple[int, int] | None = field(default=None, init=False)
+    _writing: set[str] = field(default_factory=set, init=False)
+
+    def open(self) -> None:
+        """Make the directory if it is not there, and remember which one it is."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        status = self.root.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(self.root))
+        self._identity = (status.st_dev, status.st_ino)
+
+    def write(self, meta: PictureMeta, data: bytes) -> int:
+        """Store durably; return how many bytes of a picture it replaced were freed."""
+        self._check_root()
+        token = secrets.token_hex(8)
+        name, record = f"{meta.key}.{token}", f"{meta.key}.meta"
+        self._writing.add(name)
+        try:
+            with self._folder(meta.key, create=True) as folder:
+                old = self._replaced(folder, meta.key)
+                with self._undone_on_failure(folder, name):
+                    self._write_file(folder, name, data)
+                    self._write_file(folder, f"{name}.tmp", token.encode() + b"\n" + pack_meta(meta))
+                    os.rename(f"{name}.tmp", record, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
+                if old:
+                    self._unlink(folder, old.name)
+        finally:
+            self._writing.discard(name)
+        return old.meta.length if old else 0
+
+    def find(self, key: str) -> FoundPicture | None:
+        """Find a picture; None if there is none; raise `DamagedError` if it is not whole."""
+        try:
+            with self._folder(key) as folder:
+                return self._look(folder, key)
+        except FileNotFoundError:
+            self._check_root()
+            return None
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            log.error("picture directory %s: what lies at a picture's place is not a plain file", self.root)
+            return None
+
+    def read(self, found: FoundPicture, start: int, end: int) -> bytes:
+        """Read a part of a picture; raise NotFoundError if it has gone meanwhile."""
+        try:
+            with self._folder(found.meta.key) as folder:
+                part = self._read_file(folder, found.name, start, end)
+        except FileNotFoundError as error:
+            raise NotFoundError("this picture has just gone") from error
+        if len(part) != end - start:
+            raise DamagedError(f"picture {found.meta.key} is shorter on disk than it was")
+        return part
+
+    def read_verified(self, found: FoundPicture) -> bytes:
+        """Read all of a picture and compare its SHA-256."""
+        data = self.read(found, 0, found.meta.length)
+        if hashlib.sha256(data).hexdigest() != found.meta.sha256:
+            raise DamagedError(f"picture {found.meta.key} is damaged on disk: its SHA-256 differs")
+        return data
+
+    def remove(self, key: str) -> PictureMeta | None:
+        """Remove a picture durably; return what it was, or None if there was none or its meta data are damaged."""
+        self._check_root()
+        try:
+            with self._folder(key) as folder:
+                old = self._replaced(folder, key)
+                os.unlink(f"{key}.meta", dir_fd=folder)
+                if old:
+                    self._unlink(folder, old.name)
+                os.fsync(folder)
+        except FileNotFoundError:
+            return None
+        return old.meta if old else None
+
+    def set_aside(self, key: str) -> None:
+        """Rename what is damaged so that no key leads to it and an operator can look at it."""
+        with suppress(OSError), self._folder(key) as folder:
+            token = self._read_file(folder, f"{key}.meta", 0, 16).decode(errors="replace")
+            os.rename(f"{key}.meta", f"{key}.meta.bad", src_dir_fd=folder, dst_dir_fd=folder)
+            if TOKEN.fullmatch(token):
+                os.rename(f"{key}.{token}", f"{key}.{token}.bad", src_dir_fd=folder, dst_dir_fd=folder)
+
+    def folders(self) -> list[str]:
+        """Name the folders that hold pictures."""
+        self._check_root()
+        return [f"{upper}/{lower}" for upper in self._names(".", 2) for lower in self._names(upper, 1)]
+
+    def metas(self, place: str) -> list[PictureMeta]:
+        """Read the meta data of all whole pictures in a folder."""
+        return [found.meta for found in self._all(place)[1]]
+
+    def sweep(self, place: str, now: float) -> tuple[int, int]:
+        """Remove what expired and orphans of a folder; return how many, and how many bytes stay."""
+        names, pictures = self._all(place)
+        living = [found for found in pictures if is_alive(found.meta, now)]
+        removed = sum(self.remove(found.meta.key) is not None for found in pictures if found not in living)
+        known = {found.name for found in pictures} | {f"{found.meta.key}.meta" for found in pictures} | self._writing
+        with suppress(FileNotFoundError), self._open_folder(place) as folder:
+            for name in names:
+                orphan = OURS.fullmatch(name) or (name.endswith(".meta") and is_key(name[:-5]))
+                if orphan and name.removesuffix(".tmp") not in known and self._is_old(folder, name, now):
+                    self._unlink(folder, name)
+                    removed += 1
+        return removed, sum(found.meta.length for found in living)
+
+    def _check_root(self) -> None:
+        status = self.root.stat()
+        if self._identity != (status.st_dev, status.st_ino):
+            raise OSError(errno.ESTALE, "another directory lies in its place since the start", str(self.root))
+
+    def _names(self, place: str, length: int) -> list[str]:
+        with os.scandir(self.root / place) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(name for name in names if re.fullmatch(f"[0-9a-f]{{{length}}}", name))
+
+    def _all(self, place: str) -> tuple[list[str], list[FoundPicture]]:
+        try:
+            with self._open_folder(place) as folder:
+                names = os.listdir(folder)  # noqa: PTH208  - a descriptor, not a path
+        except FileNotFoundError:
+            return [], []
+        keys = [name[:-5] for name in names if name.endswith(".meta") and is_key(name[:-5])]
+        return names, [found for key in keys if (found := self._whole(key))]
+
+    def _whole(self, key: str) -> FoundPicture | None:
+        try:
+            return self.find(key)
+        except DamagedError:
+            return None
+
+    def _look(self, folder: int, key: str) -> FoundPicture | None:
+        found = self._record(folder, key)
+        status = os.stat(found.name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ELOOP, "not a plain file")
+        if status.st_size != found.meta.length:
+            raise DamagedError(f"picture {key} is damaged on disk: {status.st_size} of {found.meta.length} bytes")
+        return found
+
+    def _record(self, folder: int, key: str) -> FoundPicture:
+        token, _, packed = self._read_file(folder, f"{key}.meta", 0, META_LIMIT).partition(b"\n")
+        try:
+            meta, name = unpack_meta(packed), f"{key}.{token.decode()}"
+        except ValueError as error:
+            raise DamagedError(f"the meta data of picture {key} is damaged on disk") from error
+        if meta.key != key or not TOKEN.fullmatch(token.decode()):
+            raise DamagedError(f"the meta data of picture {key} is damaged on disk")
+        return FoundPicture(meta, name, self.root / _place(key) / name)
+
+    def _replaced(self, folder: int, key: str) -> FoundPicture | None:
+        try:
+            return self._record(folder, key)
+        except (DamagedError, FileNotFoundError):
+            return None
+
+    @contextmanager
+    def _folder(self, key: str, create: bool = False) -> Iterator[int]:
+        with self._open_folder(_place(key), create) as folder:
+            yield folder
+
+    @contextmanager
+    def _open_folder(self, place: str, create: bool = False) -> Iterator[int]:
+        # Step by step from the root's own descriptor, so that a planted link is refused and never followed.
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for step in place.split("/"):
+                below = self._step(folder, step, create)
+                os.close(folder)
+                folder = below
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _step(self, folder: int, name: str, create: bool) -> int:
+        try:
+            return os.open(name, FOLDER, dir_fd=folder)
+        except FileNotFoundError:
+            if not create:
+                raise
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o750, dir_fd=folder)
+            os.fsync(folder)
+        return os.open(name, FOLDER, dir_fd=folder)
+
+    def _write_file(self, folder: int, name: str, data: bytes) -> None:
+        descriptor = os.open(name, CREATE, 0o640, dir_fd=folder)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _undone_on_failure(self, folder: int, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._unlink(folder, name)
+            self._unlink(folder, f"{name}.tmp")
+            raise
+
+    def _read_file(self, folder: int, name: str, start: int, end: int) -> bytes:
+        descriptor = os.open(name, READ, dir_fd=folder)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ELOOP, "not a plain file")
+            parts = []
+            while start < end and (part := os.pread(descriptor, end - start, start)):
+                parts.append(part)
+                start += len(part)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
+
+    def _unlink(self, folder: int, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+
+    def _is_old(self, folder: int, name: str, now: float) -> bool:
+        with suppress(OSError):
+            return now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > ORPHAN_AGE
+        return False
+
+
+def _place(key: str) -> str:
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return f"{digest[:2]}/{digest[2]}"

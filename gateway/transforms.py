@@ -1,0 +1,99 @@
+"""Reads which copy of a stored picture is wanted, from ``?w= ?h= ?format= ?quality=`` and Accept, and has it made."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from gateway.derive import DerivedCache, derive
+from gateway.errors import RequestError
+from gateway.imaging import EXTENSIONS
+from gateway.retouch import media_type_of
+from gateway.settings import Serving
+from gateway.values import Image, StoredPicture
+
+FORMATS = ("webp", "avif", "jpeg", "png")
+QUALITIES = range(5, 101, 5)
+NUMBER = re.compile(r"[0-9]{1,5}")
+MODERN = ("image/avif", "image/webp")
+PLAIN = ("image/png", "image/jpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What to make of a picture; *negotiated* says that the answer depends on the Accept header."""
+
+    width: int | None = None
+    height: int | None = None
+    output_format: str | None = None
+    quality: int | None = None
+    negotiated: bool = False
+
+    @property
+    def needed(self) -> bool:
+        return any((self.width, self.height, self.output_format, self.quality))
+
+    @property
+    def name(self) -> str:
+        """Tell this copy from all others of the same picture."""
+        return f"{self.width or ''}x{self.height or ''}-{self.output_format or ''}-{self.quality or ''}"
+
+    def for_type(self, media_type: str) -> Transform:
+        """Drop what is so already: converting a WebP to WebP, or what is modern enough to something modern."""
+        if self.output_format is None or self.quality:
+            return self
+        same = media_type_of(self.output_format) == media_type
+        return replace(self, output_format=None) if same else self
+
+    async def make(self, found: StoredPicture, cache: DerivedCache | None) -> Image:
+        """Give the copy, from *cache* if it is there; made off the event loop."""
+
+        async def made() -> Image:
+            data = await found.body.read()
+            work = partial(derive, width=self.width, height=self.height, quality=self.quality)
+            return await asyncio.to_thread(work, data, output_format=self.output_format)
+
+        if cache is None:
+            return await made()
+        return await cache.get(found.meta.key, found.meta.sha256, replace(self, negotiated=False), made)
+
+
+def read_transform(query: Mapping[str, str], accept: str, media_type: str, settings: Serving) -> Transform:
+    """Read the parameters; raise RequestError that names what is allowed."""
+    wanted = Transform(
+        width=_choice(query, "w", settings.sizes),
+        height=_choice(query, "h", settings.sizes),
+        output_format=_format(query.get("format")),
+        quality=_choice(query, "quality", QUALITIES),
+    )
+    if settings.negotiate and wanted.output_format is None:
+        modern = next((kind for kind in MODERN if media_type in PLAIN and _accepts(accept, kind)), None)
+        wanted = replace(wanted, output_format=EXTENSIONS[modern] if modern else None, negotiated=True)
+    return wanted.for_type(media_type)
+
+
+def _choice(query: Mapping[str, str], name: str, allowed: Iterable[int]) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not NUMBER.fullmatch(text) or int(text) not in allowed:
+        raise RequestError(f"{name} must be one of {', '.join(map(str, allowed))}", param=name)
+    return int(text)
+
+
+def _format(text: str | None) -> str | None:
+    name = "jpeg" if text in {"jpg", "JPG"} else text.lower() if text is not None else None
+    if name is not None and name not in FORMATS:
+        raise RequestError(f"format must be one of {', '.join(FORMATS)}", param="format")
+    return name
+
+
+def _accepts(accept: str, media_type: str) -> bool:
+    for entry in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in entry.split(";"))
+        if name == media_type:
+            return not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return False
