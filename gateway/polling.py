@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from gateway.errors import (
     BrokenAnswerError,
@@ -57,6 +58,22 @@ async def poll(
     except (asyncio.CancelledError, GatewayError):
         await _give_up(cancel)
         raise
+
+
+def may_follow(url: object, base_url: str, domain: str) -> bool:
+    """Say whether a *url* that an upstream gave may be called with its key.
+
+    It must be at *base_url*'s own origin, or reached by https at *domain* or below it.
+    """
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or "\\" in url:
+        return False
+    try:
+        place, home = urlsplit(url), urlsplit(base_url)
+        theirs = place.scheme == "https" and f".{place.hostname}".endswith(f".{domain}") and place.port in (None, 443)
+        same = (place.scheme, place.hostname, place.port) == (home.scheme, home.hostname, home.port)
+    except ValueError:
+        return False
+    return (theirs or same) and "@" not in place.netloc
 
 
 async def _ask(
