@@ -27,7 +27,6 @@ __all__ = [
     "classify",
     "error_code",
     "error_words",
-    "one_line",
     "read_limited",
     "retry_after",
 ]
