@@ -1,0 +1,85 @@
+"""The application: routes, who may call them, CORS, opening and closing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from gateway.cors import make_cors
+from gateway.endpoints.chat import TEMPLATE, chat_completions, make_chat_template
+from gateway.endpoints.edits import edits, variations
+from gateway.endpoints.health import health
+from gateway.endpoints.images import generations
+from gateway.endpoints.jobs import cancel_job, follow_job, list_jobs, show_job
+from gateway.endpoints.models import list_models, show_model
+from gateway.endpoints.stored import image, proxy
+from gateway.endpoints.welcome import page, welcome
+from gateway.middleware import PUBLIC, add_identity, around
+from gateway.runtime import RUNTIME, Runtime
+from gateway.webhooks import WEBHOOKS, Webhooks
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PREFIX = "/{prefix:.+}"
+"""Worker A served ``/v1/…`` below any path; so do we."""
+
+
+def make_app(runtime: Runtime) -> web.Application:
+    """Make the application for an opened or unopened *runtime*; it is opened at start and closed at the end."""
+    server = runtime.settings.server
+    app = web.Application(middlewares=[around], client_max_size=server.max_body + 1)
+    app[RUNTIME] = runtime
+    app[PUBLIC] = set()
+    app[TEMPLATE] = make_chat_template(runtime.settings.chat)
+    app[WEBHOOKS] = Webhooks(runtime)
+    app.on_response_prepare.append(add_identity)
+    app.cleanup_ctx.append(_opened)
+    cors = make_cors(app, server)
+    for method, path, handler in routes():
+        cors.add(app.router.add_route(method, path, handler))
+    for method, path, handler in public_routes():
+        route = cors.add(app.router.add_route(method, path, handler))
+        assert route.resource is not None
+        app[PUBLIC].add(route.resource.canonical)
+    runtime.registry.setup_app(app)
+    return app
+
+
+def public_routes() -> list[tuple[str, str, Handler]]:
+    """Give the routes that ask for no key."""
+    return [
+        ("GET", "/", welcome),
+        ("GET", "/pages/{name}", page),
+        ("GET", "/health", health),
+        ("GET", "/v1/health", health),
+        ("GET", "/image/{key:.+}", image),
+        ("GET", "/image-proxy", proxy),
+    ]
+
+
+def routes() -> list[tuple[str, str, Handler]]:
+    """Give the routes that ask for a key."""
+    paths: list[tuple[str, str, Handler]] = [
+        ("POST", "/v1/chat/completions", chat_completions),
+        ("POST", "/v1/images/generations", generations),
+        ("POST", "/v1/images/edits", edits),
+        ("POST", "/v1/images/variations", variations),
+        ("GET", "/v1/models", list_models),
+        ("GET", "/v1/models/{id:.+}", show_model),
+        ("GET", "/v1/jobs", list_jobs),
+        ("GET", "/v1/jobs/{id}", show_job),
+        ("DELETE", "/v1/jobs/{id}", cancel_job),
+        ("GET", "/v1/jobs/{id}/events", follow_job),
+    ]
+    return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:6]]
+
+
+async def _opened(app: web.Application) -> AsyncIterator[None]:
+    runtime = app[RUNTIME]
+    await runtime.open()
+    app[WEBHOOKS].open()
+    yield
+    await runtime.jobs.drain(runtime.settings.server.shutdown_timeout)
+    await app[WEBHOOKS].close()
+    await runtime.close()

@@ -1,0 +1,122 @@
+"""Parts of answers that several endpoints share: public URLs, picture lines, headers, waiting for a job."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.errors import GatewayError, StorageError
+from gateway.imaging import EXTENSIONS
+from gateway.jobs import Job
+from gateway.runtime import RUNTIME
+from gateway.settings import Server
+from gateway.values import Caller, Picture, PictureMeta, Result
+
+HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+CALLER = web.RequestKey("caller", Caller)
+REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def public_base(request: web.Request, server: Server) -> str:
+    """Give the scheme and host (and path prefix) under which this gateway is reached, without a final slash.
+
+    *public_url* if configured; else ``X-Forwarded-Proto``, ``-Host`` and ``-Prefix`` if the peer is a trusted proxy;
+    else the Host header. A host that is not one is replaced by the address the request came in on.
+    """
+    if server.public_url:
+        return server.public_url.rstrip("/")
+    scheme, host, prefix = request.scheme, request.headers.get("Host", ""), ""
+    if server.trusted_proxies and _trusted(request.remote, server.trusted_proxies):
+        scheme = _first(request, "X-Forwarded-Proto") or scheme
+        host = _first(request, "X-Forwarded-Host") or host
+        prefix = _first(request, "X-Forwarded-Prefix").rstrip("/")
+        prefix = prefix if re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*", prefix) else ""
+    if scheme not in {"http", "https"}:
+        scheme = request.scheme
+    if not HOST.fullmatch(host):
+        host = f"{server.host}:{server.port}"
+    return f"{scheme}://{host}{prefix}"
+
+
+def _trusted(remote: str | None, proxies: tuple[str, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(remote or "")
+    except ValueError:
+        return False
+    return any(address in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
+
+
+def _first(request: web.Request, name: str) -> str:
+    return request.headers.get(name, "").split(",")[0].strip()
+
+
+def picture_url(base: str, meta: PictureMeta) -> str:
+    """Give the stable URL of a stored picture."""
+    extension = EXTENSIONS.get(meta.media_type)
+    return f"{base}/image/{meta.key}" + (f".{extension}" if extension else "")
+
+
+def picture_urls(base: str, result: Result) -> list[str]:
+    """Give the URLs of a result's pictures; raise when one was not stored."""
+    if any(not picture.meta.key for picture in result.pictures):
+        error = StorageError("the picture was made but could not be stored", code="image_not_stored")
+        error.again = False
+        raise error
+    return [picture_url(base, picture.meta) for picture in result.pictures]
+
+
+async def picture_bytes(request: web.Request, picture: Picture) -> bytes:
+    """Give the bytes of a finished picture, from the job or else from the storages."""
+    if picture.data:
+        return picture.data
+    for storage in request.app[RUNTIME].storages.values():
+        found = await storage.get(picture.meta.key)
+        if found:
+            return await found.body.read()
+    raise StorageError("the picture has expired", code="picture_expired")
+
+
+def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
+
+
+def error_response(error: GatewayError, request_id: str) -> web.Response:
+    """Give an error as OpenAI's clients understand it."""
+    headers = error_headers(error)
+    body = error.as_json()
+    body["error"]["request_id"] = request_id
+    return json_response(body, status=error.status, headers=headers)
+
+
+def error_headers(error: GatewayError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.again is not None:
+        headers["x-should-retry"] = "true" if error.again else "false"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="image-gateway"'
+    return headers
+
+
+def gateway_field(job: Job, result: Result) -> dict[str, Any]:
+    """Give the ``gateway`` field of an answer: the job and the receipt."""
+    return {"job": job.id, "prompt": result.prompt, "receipt": result.receipt.as_json()}
+
+
+def usage_of(result: Result) -> dict[str, int]:
+    """Give a usage block: the upstream's if it told one, else words in and pictures out."""
+    if result.usage:
+        return dict(result.usage)
+    words = max(1, len(result.original) // 4)
+    return {"prompt_tokens": words, "completion_tokens": len(result.pictures), "total_tokens": words + len(result.pictures)}
+
+
+def meta_json(meta: PictureMeta) -> dict[str, Any]:
+    return {key: value for key, value in asdict(meta).items() if key not in {"sha256", "owner"}}

@@ -1,0 +1,71 @@
+"""Reads a request's body within limits of size, time and shape."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
+from gateway.settings import Server
+
+JSON_TYPES = {"application/json", "application/octet-stream", ""}
+
+
+async def read_body(request: web.Request, server: Server) -> bytes:
+    """Read the whole body; raise `BodyTooLargeError`, or `SlowBodyError` when it takes longer than *body_timeout*."""
+    if (request.content_length or 0) > server.max_body:
+        raise _too_large(server)
+    try:
+        async with asyncio.timeout(server.body_timeout):
+            body = await request.read()
+    except TimeoutError:
+        raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(server) from None
+    except (ValueError, web.RequestPayloadError) as error:
+        raise RequestError(f"the body could not be read: {error}", code="invalid_body") from error
+    return body
+
+
+async def read_json(request: web.Request, server: Server) -> dict[str, Any]:
+    """Read a JSON object; a repeated key counts as its last value, NaN and lone surrogates are refused."""
+    body = await read_body(request, server)
+    kind = request.content_type if "Content-Type" in request.headers else ""
+    if kind not in JSON_TYPES and not kind.endswith("+json"):
+        message = f"the body's type is {kind!r}; send JSON with 'Content-Type: application/json'"
+        error = RequestError(message, code="unsupported_media_type")
+        error.status = 415
+        raise error
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object or say what is wrong with it."""
+    if not body.strip():
+        raise RequestError("the body is empty; send a JSON object", code="invalid_json")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise RequestError(f"the body must be a JSON object, not {_kind(value)}", code="invalid_json")
+    return value
+
+
+def fingerprint(path: str, body: object) -> str:
+    """Give a digest that is the same for the same call with the same values, whatever their order."""
+    text = orjson.dumps([path, body], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
+    return hashlib.sha256(text).hexdigest()
+
+
+def _too_large(server: Server) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body is larger than {server.max_body} bytes, the limit here")
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -1,0 +1,37 @@
+"""Input pictures of edits: from data: URLs, from the web through the address guard, or as uploaded files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.errors import BlockedAddressError, RequestError, UpstreamError
+from gateway.imaging import verify
+from gateway.runtime import Runtime
+from gateway.values import Image
+
+MOST_INPUTS = 16
+
+
+async def input_images(urls: Sequence[str], runtime: Runtime, param: str) -> tuple[Image, ...]:
+    """Fetch and check every input picture; raise `RequestError` naming *param*."""
+    if len(urls) > MOST_INPUTS:
+        raise RequestError(f"{len(urls)} input pictures were sent; at most {MOST_INPUTS} are taken", param=param)
+    return tuple([await _input_image(url, runtime, param) for url in urls])
+
+
+async def checked_image(data: bytes, runtime: Runtime, param: str) -> Image:
+    """Decode an uploaded picture fully, so that a broken or hostile one never reaches a backend."""
+    return await asyncio.to_thread(verify, data, runtime.settings.fetch.pixels, param)
+
+
+async def _input_image(url: str, runtime: Runtime, param: str) -> Image:
+    if not url.startswith(("data:", "http://", "https://")):
+        raise RequestError(f"{param} must be a data:, http: or https: URL", param=param)
+    try:
+        data = await runtime.fetcher.fetch(url)
+    except BlockedAddressError as error:
+        raise RequestError(f"{param}: {error.message}", param=param, code=error.code) from None
+    except UpstreamError as error:
+        raise RequestError(f"{param} could not be fetched: {error.message}", param=param, code="invalid_image") from None
+    return await checked_image(data, runtime, param)

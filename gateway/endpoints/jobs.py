@@ -1,0 +1,81 @@
+"""``/v1/jobs``: ask for a job again, follow its events, cancel it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from aiohttp import web
+
+from gateway.endpoints.answers import CALLER, json_response, public_base
+from gateway.endpoints.job_answers import event_json, job_json
+from gateway.endpoints.sse import open_stream
+from gateway.errors import ConflictError, NotFoundError, RequestError
+from gateway.jobs import Job
+from gateway.runtime import RUNTIME
+
+PAGE = 20
+LARGEST_PAGE = 100
+
+
+async def list_jobs(request: web.Request) -> web.Response:
+    """List the caller's jobs, newest first; ``limit`` 1 to 100 (20), ``after`` a job's id."""
+    runtime = request.app[RUNTIME]
+    base = public_base(request, runtime.settings.server)
+    limit = _limit(request.query.get("limit", str(PAGE)))
+    after = request.query.get("after")
+    jobs = runtime.jobs.all(request[CALLER])
+    if after:
+        jobs = iter(list(jobs))
+        if not any(job.id == after for job in jobs):
+            raise NotFoundError(f"after: there is no job {after[:60]!r}", param="after")
+    page = list(islice(jobs, limit + 1))
+    data = [job_json(job, runtime, base) for job in page[:limit]]
+    ends: dict[str, Any] = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+    return json_response({"object": "list", "data": data, "has_more": len(page) > limit, **ends})
+
+
+async def show_job(request: web.Request) -> web.Response:
+    """Show a job: state, queue position, progress, result or error."""
+    runtime = request.app[RUNTIME]
+    job = _job(request)
+    headers = {} if job.done else {"Retry-After": "2"}
+    return json_response(job_json(job, runtime, public_base(request, runtime.settings.server)), headers=headers)
+
+
+async def follow_job(request: web.Request) -> web.StreamResponse:
+    """Stream a job's events with ids; a reader that comes back with ``Last-Event-ID`` misses nothing."""
+    runtime = request.app[RUNTIME]
+    job = _job(request)
+    base = public_base(request, runtime.settings.server)
+    last = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
+    if not (last.isascii() and last.isdigit() and len(last) < 10):
+        raise RequestError("Last-Event-ID must be the number of an event", param="Last-Event-ID")
+    async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
+        async for event in job.watch(int(last)):
+            await stream.send(event_json(event, job, base), event=event.type, identity=str(event.sequence))
+    return response
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    """Cancel a job that has sent nothing upstream yet; 409 if it is too late."""
+    runtime = request.app[RUNTIME]
+    job = _job(request)
+    if not runtime.jobs.cancel(job):
+        state = "has ended" if job.done else "was already sent to the upstream and is paid for; it will be finished"
+        raise ConflictError(f"the job {state}", code="job_not_cancellable")
+    return json_response(job_json(job, runtime, public_base(request, runtime.settings.server)))
+
+
+def _job(request: web.Request) -> Job:
+    identity = request.match_info["id"]
+    job = request.app[RUNTIME].jobs.get(identity, request[CALLER])
+    if job is None:
+        raise NotFoundError(f"there is no job {identity[:60]!r}; finished jobs are kept for a while only")
+    return job
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LARGEST_PAGE):
+        raise RequestError(f"limit must be a whole number from 1 to {LARGEST_PAGE}", param="limit")
+    return int(text)

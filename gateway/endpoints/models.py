@@ -1,0 +1,65 @@
+"""``GET /v1/models`` and ``GET /v1/models/{id}``: what the caller may use, with capabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway.endpoints.answers import CALLER, json_response
+from gateway.errors import ModelNotFoundError
+from gateway.runtime import RUNTIME, Runtime
+from gateway.values import Caller
+
+CREATED = 1_760_000_000
+"""A fixed birthday: models of a configuration have none, and clients only want a number."""
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """List the models, aliases included, that this caller may use; wildcard routes have no single name to list."""
+    runtime = request.app[RUNTIME]
+    data = [_entry(runtime, public, recipe) for public, recipe in _names(runtime, request[CALLER])]
+    return json_response({"object": "list", "data": data})
+
+
+async def show_model(request: web.Request) -> web.Response:
+    """Show one model; its name may come raw (``@cf/a/b``) or percent-encoded."""
+    runtime, caller = request.app[RUNTIME], request[CALLER]
+    name = unquote(request.match_info["id"])
+    for public, recipe in _names(runtime, caller):
+        if public == name:
+            return json_response(_entry(runtime, public, recipe))
+    if any("*" in pattern for pattern in runtime.settings.models):
+        resolved = runtime.resolve(name, caller)
+        if resolved.public == name:
+            return json_response(_entry(runtime, name, resolved.recipe))
+    known = ", ".join(public for public, _ in _names(runtime, caller))
+    raise ModelNotFoundError(f"there is no model {name[:100]!r}; known here: {known}", param="model")
+
+
+def _names(runtime: Runtime, caller: Caller) -> list[tuple[str, str]]:
+    pairs = []
+    for name, model in runtime.settings.models.items():
+        if "*" not in name:
+            pairs += [(name, name), *((alias, name) for alias in model.aliases if "*" not in alias)]
+    return [(public, recipe) for public, recipe in pairs if caller.may_use(public)]
+
+
+def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
+    made = runtime.recipes[recipe]
+    return {
+        "id": public,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "image-gateway",
+        "name": public,
+        "root": recipe,
+        "parent": None,
+        "permission": [],
+        "description": made.settings.description,
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["image"]},
+        "capabilities": [
+            {"target": target.name, **target.capabilities.as_json()} for target in made.targets
+        ],
+    }

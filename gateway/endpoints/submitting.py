@@ -1,0 +1,135 @@
+"""From a parsed request to a job, and from a waiting client to its answer: plain, kept alive, or 202."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.endpoints.answers import CALLER, json_response, public_base
+from gateway.endpoints.body import fingerprint
+from gateway.endpoints.job_answers import job_json
+from gateway.errors import GatewayError, RequestError
+from gateway.explain import explain
+from gateway.jobs import Job
+from gateway.runtime import RUNTIME, Runtime
+from gateway.values import ImageRequest, Result
+from gateway.webhooks import WEBHOOKS, read_webhook
+
+log = logging.getLogger(__name__)
+
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+Make = Callable[[Result], Awaitable[Any]]
+
+
+async def submit(
+    request: web.Request, asked: ImageRequest, body: Mapping[str, Any], *, original: str, inline: bool = False
+) -> Job:
+    """Submit a job for this call, or find the one that its Idempotency-Key or its client's own retry means."""
+    runtime = request.app[RUNTIME]
+    caller = request[CALLER]
+    resolved = runtime.resolve(asked.model or None, caller)
+    asked = replace(asked, model=resolved.public)
+    if body.get("stream") or wants_async(request, body):
+        # What can be known now must be an HTTP error: no status can follow later.
+        runtime.check(asked, resolved)
+    webhook = read_webhook(body)
+    job = runtime.jobs.submit(
+        asked,
+        caller,
+        original,
+        key=_idempotency_key(request),
+        fingerprint=fingerprint(request.path, body),
+        again=_is_retry(request),
+        inline=inline,
+        attached=not wants_async(request, body),
+    )
+    if webhook:
+        base = public_base(request, runtime.settings.server)
+        request.app[WEBHOOKS].on_end(job, webhook, lambda job: job_json(job, runtime, base))
+    return job
+
+
+def explained(request: web.Request, runtime: Runtime, asked: ImageRequest) -> dict[str, Any] | None:
+    """Give the explanation instead of a picture if the call has ``?explain=true``."""
+    if request.query.get("explain", "").lower() not in {"true", "1"}:
+        return None
+    return explain(runtime, asked, request[CALLER])
+
+
+def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
+    return body.get("async") is True or "respond-async" in request.headers.get("Prefer", "").lower()
+
+
+async def waited(
+    request: web.Request, job: Job, make: Make, *, body: Mapping[str, Any] | None = None
+) -> web.StreamResponse:
+    """Wait for the job and answer with what *make* makes of its result: a value for JSON, or whole bytes of it."""
+    runtime = request.app[RUNTIME]
+    if wants_async(request, body or {}):
+        return accepted(request, runtime, job)
+    seconds = runtime.settings.jobs.keep_alive
+    with runtime.jobs.reading(job):
+        try:
+            async with asyncio.timeout(seconds or None):
+                result = await job.wait()
+        except TimeoutError:
+            return await _kept_alive(request, job, make, seconds)
+        return _whole(await make(result))
+
+
+def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:
+    """Answer 202 with the place where the job can be asked for."""
+    base = public_base(request, runtime.settings.server)
+    headers = {"Location": f"{base}/v1/jobs/{job.id}", "Retry-After": "2", "Preference-Applied": "respond-async"}
+    return json_response(job_json(job, runtime, base), status=202, headers=headers)
+
+
+async def _kept_alive(request: web.Request, job: Job, make: Make, seconds: float) -> web.StreamResponse:
+    """Send white space before the JSON, so that proxies see a living connection."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    while not job.done:
+        await response.write(b" ")
+        try:
+            async with asyncio.timeout(seconds):
+                await job.wait()
+        except TimeoutError:
+            continue
+        except GatewayError:
+            break
+    try:
+        value = await make(await job.wait())
+    except GatewayError as error:
+        if "x-stainless-lang" in request.headers and request.transport:
+            # An SDK takes a 200 for success. Cut off, it asks again and gets the remembered error with its status.
+            request.transport.abort()
+            return response
+        value = error.as_json()
+    await response.write(value if isinstance(value, bytes) else orjson.dumps(value))
+    return response
+
+
+def _whole(value: Any) -> web.Response:
+    if isinstance(value, bytes):
+        return web.Response(body=value, content_type="application/json")
+    return json_response(value)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        message = "the Idempotency-Key must be 1 to 255 visible ASCII characters"
+        raise RequestError(message, param="Idempotency-Key")
+    return key
+
+
+def _is_retry(request: web.Request) -> bool:
+    count = request.headers.get("x-stainless-retry-count", "0")
+    return count.isascii() and count.isdigit() and int(count[:6]) > 0

@@ -1,0 +1,102 @@
+"""Around every HTTP request: its id, who asks, and one shape for every error."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway.cors import is_preflight, plain_options
+from gateway.endpoints.answers import CALLER, REQUEST_ID, error_response
+from gateway.errors import (
+    BodyTooLargeError,
+    GatewayError,
+    MethodError,
+    NotFoundError,
+    RequestError,
+)
+from gateway.runtime import RUNTIME
+from gateway.values import Credentials, Secret
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+PUBLIC: web.AppKey[set[str]] = web.AppKey("public_paths", set)
+"""Paths (as the router writes them) that ask for no key; every other route does."""
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, check the caller, and turn every error into an OpenAI error body."""
+    asked = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = identity = asked if VALID_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
+    try:
+        if request.method == "OPTIONS" and (not is_preflight(request) or request.match_info.http_exception):
+            return plain_options(request)
+        if request.match_info.http_exception is None and not _is_public(request):
+            request[CALLER] = await request.app[RUNTIME].authenticate(_credentials(request))
+        response = await handler(request)
+    except GatewayError as error:
+        return _told(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _told(request, _translated(error, request))
+    except (ConnectionError, TimeoutError) as error:
+        return _told(request, GatewayError(f"the connection failed: {type(error).__name__}"))
+    except Exception:
+        log.exception("request %s failed by a fault of the gateway", identity)
+        return _told(request, GatewayError("an internal error; the gateway's log names it by the request id"))
+    return response
+
+
+async def add_identity(request: web.Request, response: web.StreamResponse) -> None:
+    """Show the request's id in every answer, streams included; name no versions."""
+    response.headers["x-request-id"] = request.get(REQUEST_ID, "")
+    response.headers["Server"] = "image-gateway"
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+
+def _told(request: web.Request, error: GatewayError) -> web.StreamResponse:
+    renamed = request.app[RUNTIME].settings.server.error_codes.get(error.code)
+    if renamed:
+        status, _, error.code = renamed.partition(" ")
+        error.status = int(status)
+    response = error_response(error, request[REQUEST_ID])
+    if isinstance(error, MethodError):
+        response.headers["Allow"] = error.allowed
+    return response
+
+
+def _is_public(request: web.Request) -> bool:
+    if is_preflight(request):
+        return True
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical in request.app[PUBLIC]
+
+
+def _credentials(request: web.Request) -> Credentials:
+    headers = request.headers
+    if len(headers.getall("Authorization", ())) > 1:
+        raise RequestError("more than one Authorization header was sent", code="invalid_authorization")
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    bearer = token if scheme.lower() == "bearer" else ""
+    text = bearer or headers.get("x-api-key", "") or headers.get("api-key", "")
+    return Credentials(Secret(text) if text else None, headers, request.remote)
+
+
+def _translated(error: web.HTTPException, request: web.Request) -> GatewayError:
+    if error.status == 404:
+        return NotFoundError(f"there is no path {request.path[:100]!r} here", code="path_not_found")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return MethodError(f"{error.method} is not allowed here; allowed: {allowed}", allowed)
+    if error.status == 413:
+        return BodyTooLargeError("the body is too large")
+    translated = RequestError(error.reason or "the request was refused", code="bad_request")
+    translated.status = error.status
+    return translated

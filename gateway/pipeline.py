@@ -1,0 +1,191 @@
+"""The way of a job: middlewares around optimize → generate → store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
+from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError
+from gateway.generation import Generation
+from gateway.jobs import Job
+from gateway.negotiate import asked
+from gateway.prompt import clean_text
+from gateway.receipt import Receipt
+from gateway.routing import Target
+from gateway.settings import ModelSettings
+from gateway.values import Image, Picture, PictureMeta, Result
+
+log = logging.getLogger(__name__)
+
+STORE_TRIES = (0.0, 0.3, 1.5)
+"""Seconds before each try to store a picture that was paid for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything one model needs, as objects; the names are those of the YAML."""
+
+    model: str
+    settings: ModelSettings
+    targets: tuple[Target, ...]
+    storage: Storage
+    optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    middlewares: Mapping[str, Middleware] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Runs jobs by the recipe of their model."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    async def run(self, job: Job, recipe: Recipe) -> Result:
+        """Make, store and describe the pictures of *job*; raise `GatewayError` kinds."""
+        work = Work(job.id, job.caller, job.request, job.original, tell=job.tell)
+        work = replace(work, receipt=replace(work.receipt, model=recipe.model, asked=asked(job.request)))
+
+        async def optimize(work: Work) -> Work:
+            return await self._optimize(work, recipe)
+
+        async def generate(work: Work) -> Work:
+            return await self._generation.generate(work, recipe.targets, recipe.settings, job)
+
+        async def store(work: Work) -> Work:
+            return await self._store(work, recipe.storage, job)
+
+        around = recipe.middlewares
+        optimized, generated, stored = (
+            _chain("optimize", optimize, around),
+            _chain("generate", generate, around),
+            _chain("store", store, around),
+        )
+
+        async def whole(work: Work) -> Work:
+            return await stored(await generated(await optimized(work)))
+
+        return _result(await _chain("job", whole, around)(work))
+
+    async def _optimize(self, work: Work, recipe: Recipe) -> Work:
+        if not recipe.optimizers or not work.request.optimize:
+            return work
+        for name, optimizer in recipe.optimizers.items():
+            work.tell("optimizing", {"optimizer": name})
+            try:
+                prompt = clean_text(await optimizer.optimize(work.request))
+            except GatewayError as error:
+                work = _unoptimized(work, name, error.message)
+            except Exception:  # noqa: BLE001  - a plugin's fault must not cost the user the picture
+                log.exception("optimizer %s failed", name)
+                work = _unoptimized(work, name, "it failed by a fault of its own")
+            else:
+                label = str(getattr(optimizer, "label", name))
+                request, receipt = replace(work.request, prompt=prompt), replace(work.receipt, optimizer=label)
+                work = replace(work, request=request, receipt=receipt)
+        work.tell("optimized", {"prompt": work.request.prompt, "optimizer": work.receipt.optimizer})
+        return work
+
+    async def _store(self, work: Work, storage: Storage, job: Job) -> Work:
+        work.tell("storing", {"count": len(work.images)})
+        pictures = []
+        for image in work.images:
+            meta = _meta(image, work)
+            try:
+                meta = await _put(storage, meta, image.data)
+            except StorageError as error:
+                if not job.inline:
+                    error.again = False
+                    raise
+                log.warning("job %s: the picture was not stored: %s", job.id, error.message)
+                work = replace(work, receipt=_noted(work, f"the picture was not stored: {error.message}"))
+                meta = replace(meta, key="")
+            pictures.append(Picture(meta, image.data, image.revised_prompt, image.seed))
+        work.tell("stored", {"keys": [picture.meta.key for picture in pictures]})
+        return replace(work, pictures=tuple(pictures))
+
+
+def _chain(stage: Stage, step: Proceed, middlewares: Mapping[str, Middleware]) -> Proceed:
+    for name, middleware in reversed(list(middlewares.items())):
+        if stage in middleware.stages:
+            step = _around(stage, name, middleware, step)
+    return step
+
+
+def _around(stage: Stage, name: str, middleware: Middleware, inner: Proceed) -> Proceed:
+    async def step(work: Work) -> Work:
+        try:
+            done = await middleware.around(stage, work, inner)
+        except GatewayError:
+            raise
+        except Exception as error:
+            log.exception("middleware %s failed", name)
+            raise PluginError(f"middleware {name!r} failed at the stage {stage!r}; see the gateway's log") from error
+        if not isinstance(done, Work):
+            raise PluginError(f"middleware {name!r} must return a Work, not {type(done).__name__}")
+        return done
+
+    return step
+
+
+def _unoptimized(work: Work, name: str, why: str) -> Work:
+    note = f"the prompt was not optimized by {name!r}: {why}"
+    log.warning("job %s: %s", work.job, note)
+    return replace(work, receipt=_noted(work, note))
+
+
+def _noted(work: Work, note: str) -> Receipt:
+    return replace(work.receipt, notes=(*work.receipt.notes, note))
+
+
+def _meta(image: Image, work: Work) -> PictureMeta:
+    details = {
+        "prompt": work.request.prompt,
+        "original": work.original,
+        "revised_prompt": image.revised_prompt,
+        "seed": image.seed,
+        "job": work.job,
+        "receipt": work.receipt.as_json(),
+    }
+    return PictureMeta(
+        key=secrets.token_hex(20),
+        media_type=image.media_type,
+        width=image.width,
+        height=image.height,
+        length=len(image.data),
+        sha256="",
+        created=time.time(),
+        owner=work.caller.name,
+        model=work.receipt.model,
+        details=details,
+    )
+
+
+async def _put(storage: Storage, meta: PictureMeta, data: bytes) -> PictureMeta:
+    """Store a paid picture; a storage that is down for a moment gets three chances."""
+    for pause in STORE_TRIES:
+        if pause:
+            await asyncio.sleep(pause)
+        try:
+            return await storage.put(meta, data)
+        except StorageDownError as error:
+            last = error
+        except GatewayError:
+            raise
+        except Exception as error:
+            log.exception("the storage failed")
+            raise StorageError("the storage failed by a fault of its own; see the gateway's log") from error
+    raise last
+
+
+def _result(work: Work) -> Result:
+    return Result(
+        pictures=work.pictures,
+        prompt=work.request.prompt,
+        original=work.original,
+        receipt=work.receipt,
+        created=int(time.time()),
+    )

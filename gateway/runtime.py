@@ -1,0 +1,218 @@
+"""Everything that a configuration means, as one object: components, recipes, jobs, fetcher."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from aiohttp import web
+
+from gateway.config import Configuration
+from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
+from gateway.derive import DerivedCache
+from gateway.errors import AuthenticationError, PermissionError_, PluginError, UnavailableError
+from gateway.fetch import Fetcher
+from gateway.generation import Generation
+from gateway.jobs import Job, Jobs
+from gateway.observing import Observing
+from gateway.pipeline import Pipeline, Recipe
+from gateway.registry import Registry
+from gateway.routing import Router, Target, resolve
+from gateway.settings import ModelSettings, Settings
+from gateway.values import Caller, Credentials, ImageRequest, Result
+
+log = logging.getLogger(__name__)
+
+SWEEP_EVERY = 60.0
+"""Seconds between two sweeps of the storages."""
+AUTHENTICATION_TIMEOUT = 10.0
+OPEN_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A name that a caller asked for: the public name, and the recipe's name with what a wildcard matched."""
+
+    public: str
+    recipe: str
+    matched: str | None
+
+
+class Runtime:
+    """What the endpoints work with. Open it before the first request, close it at shutdown."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.settings: Settings = configuration.settings
+        self.registry: Registry = configuration.registry
+        self.warnings = configuration.warnings
+        components = configuration.components
+        self.authenticators = cast("Mapping[str, Authenticator]", components["authenticators"])
+        self.storages = cast("Mapping[str, Storage]", components["storages"])
+        self.backends = cast("Mapping[str, Backend]", components["backends"])
+        self.router = Router()
+        self.fetcher = Fetcher(self.settings.fetch)
+        self.derived = DerivedCache(self.settings.serving.cache)
+        self.recipes = {name: self._recipe(name, model) for name, model in self.settings.models.items()}
+        generation = Generation(self.router, self.fetcher, self.settings.fetch.pixels, self.settings.jobs.per_backend)
+        self._pipeline = Pipeline(generation)
+        self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
+        self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event)
+        self._stack = AsyncExitStack()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open every component; raise what the first broken one raises, with its name."""
+        await self.fetcher.open()
+        self._stack.push_async_callback(self.fetcher.close)
+        for kind, components in self.configuration.components.items():
+            for name, component in components.items():
+                if hasattr(component, "__aenter__"):
+                    try:
+                        async with asyncio.timeout(OPEN_TIMEOUT):
+                            await self._stack.enter_async_context(_Closing(component, f"{kind}.{name}"))
+                    except Exception:
+                        log.error("%s.%s could not be opened", kind, name)
+                        await self._stack.aclose()
+                        raise
+        self.observing.open()
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Wait for running jobs (at most the configured time), then close what was opened."""
+        await self.jobs.drain(self.settings.server.shutdown_timeout)
+        if self._sweeper:
+            self._sweeper.cancel()
+        await self.observing.close()
+        await self._stack.aclose()
+
+    async def authenticate(self, credentials: Credentials) -> Caller:
+        """Ask the authenticators in order; raise `AuthenticationError` when none knows the caller."""
+        for name, authenticator in self.authenticators.items():
+            try:
+                async with asyncio.timeout(AUTHENTICATION_TIMEOUT):
+                    caller = await authenticator.authenticate(credentials)
+            except TimeoutError:
+                log.error("authenticator %s did not answer in %g s", name, AUTHENTICATION_TIMEOUT)
+                raise UnavailableError("the caller's key could not be checked in time; try again") from None
+            except Exception as error:
+                if isinstance(error, AuthenticationError | PermissionError_):
+                    raise
+                log.exception("authenticator %s failed", name)
+                raise UnavailableError("the caller's key could not be checked; try again") from error
+            if isinstance(caller, Caller):
+                return caller
+            if caller is not None:
+                log.error("authenticator %s returned %s instead of a Caller or None", name, type(caller).__name__)
+                raise PluginError(f"authenticator {name!r} must return a Caller or None")
+        raise AuthenticationError(
+            "no valid API key; send it as 'Authorization: Bearer KEY'"
+            if credentials.token is None
+            else "the API key is not valid here"
+        )
+
+    def resolve(self, name: str | None, caller: Caller) -> Resolved:
+        """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
+        usable = {n: m for n, m in self.settings.models.items() if "*" in n or caller.may_use(n)}
+        public, recipe, matched = resolve(
+            name, self.settings.models, self.settings.default_model, self.settings.unknown_model, usable
+        )
+        if not caller.may_use(public):
+            raise PermissionError_(f"this key may not use the model {public!r}", param="model")
+        return Resolved(public, recipe, matched)
+
+    def recipe_for(self, resolved: Resolved) -> Recipe:
+        """Give the recipe; a wildcard's match replaces ``*`` in the targets' upstream names."""
+        recipe = self.recipes[resolved.recipe]
+        if resolved.matched is None:
+            return recipe
+        targets = tuple(target.matching(resolved.matched) for target in recipe.targets)
+        return replace(recipe, model=resolved.public, targets=targets)
+
+    def with_defaults(self, request: ImageRequest, resolved: Resolved) -> ImageRequest:
+        """Fill what was not asked from the model's defaults; a strict model makes every request strict."""
+        model = self.recipes[resolved.recipe].settings
+        values = vars(model.defaults).items()
+        missing = {name: value for name, value in values if value is not None and getattr(request, name) is None}
+        if not missing and model.strict == request.strict:
+            return request
+        return replace(request, **missing, strict=request.strict or model.strict)
+
+    def check(self, request: ImageRequest, resolved: Resolved) -> None:
+        """Raise what is known before anything is done: that no target can do this, or that all of them rest."""
+        self.router.order(self.with_defaults(request, resolved), self.recipe_for(resolved).targets)
+
+    def health(self) -> dict[str, Any]:
+        """Say how things are, without asking anything outside."""
+        backends = {name: _health(backend) for name, backend in self.backends.items()}
+        return {
+            "status": "draining" if self.jobs.draining else "ok",
+            "models": len(self.settings.models),
+            "jobs": self.jobs.counts,
+            "backends": backends,
+            "resting": self.router.health(),
+            "quarantined": [plugin.name for plugin in self.registry.quarantined],
+        }
+
+    async def _run(self, job: Job) -> Result:
+        resolved = self.resolve(job.request.model, job.caller)
+        job.request = self.with_defaults(job.request, resolved)
+        return await self._pipeline.run(job, self.recipe_for(resolved))
+
+    def _recipe(self, name: str, model: ModelSettings) -> Recipe:
+        components = self.configuration.components
+        storage = model.storage or next(iter(self.storages))
+        return Recipe(
+            model=name,
+            settings=model,
+            targets=tuple(self._target(entry, model) for entry in model.backends),
+            storage=self.storages[storage],
+            optimizers={n: cast("Optimizer", components["optimizers"][n]) for n in model.optimizers},
+            middlewares={n: cast("Middleware", components["middlewares"][n]) for n in model.middlewares},
+        )
+
+    def _target(self, entry: Any, model: ModelSettings) -> Target:
+        return Target.of(entry, self.backends[entry.backend], model.fit)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            for name, storage in self.storages.items():
+                try:
+                    await storage.sweep()
+                except Exception:
+                    log.exception("sweeping the storage %s failed", name)
+
+
+class _Closing:
+    """Closes a component without letting its fault keep the others from being closed."""
+
+    def __init__(self, component: Any, name: str) -> None:
+        self._component = component
+        self._name = name
+
+    async def __aenter__(self) -> Any:
+        return await self._component.__aenter__()
+
+    async def __aexit__(self, *details: Any) -> None:
+        try:
+            await self._component.__aexit__(*details)
+        except Exception:
+            log.exception("%s could not be closed cleanly", self._name)
+
+
+def _health(backend: object) -> Any:
+    health = getattr(backend, "health", None)
+    return health() if callable(health) else {}
+
+
+def make_runtime(configuration: Configuration) -> Runtime:
+    """Make everything that *configuration* means; nothing is opened or started yet."""
+    return Runtime(configuration)
+
+
+RUNTIME = web.AppKey("runtime", Runtime)

@@ -1,0 +1,127 @@
+"""Runs the gateway as a process: one loop, a banner, and a shutdown that loses no paid picture."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.app import make_app
+from gateway.config import Configuration
+from gateway.errors import GatewayError
+from gateway.runtime import Runtime, make_runtime
+
+log = logging.getLogger(__name__)
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 64 * 2**20
+
+
+def run(configuration: Configuration, announce: Callable[[str], None] = print) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    _keep_big_blocks()
+    try:
+        return asyncio.run(_serve(configuration, announce))
+    except OSError as error:
+        server = configuration.settings.server
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
+            raise
+        sys.stderr.write(f"cannot listen on {server.host}:{server.port}: {error.strerror or error}\n")
+        return 1
+    except GatewayError as error:
+        sys.stderr.write(f"cannot start: {error.message}\n")
+        return 1
+
+
+async def _serve(configuration: Configuration, announce: Callable[[str], None]) -> int:
+    runtime = make_runtime(configuration)
+    server = runtime.settings.server
+    runner = web.AppRunner(
+        make_app(runtime),
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        keepalive_timeout=server.keep_alive,
+        shutdown_timeout=server.shutdown_timeout,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, server.host, server.port, backlog=1024)
+        await site.start()
+        stop = _stop_signals()
+        _announce(runtime, _port_of(runner, server.port), announce)
+        await stop.wait()
+        log.info("stopping: %s", runtime.jobs.counts)
+        await _drain(runtime, site, stop)
+    finally:
+        await runner.cleanup()
+    return 0
+
+
+def _stop_signals() -> asyncio.Event:
+    """Give an event that the first signal sets; a second one stops at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and main:
+            main.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+async def _drain(runtime: Runtime, site: web.TCPSite, stop: asyncio.Event) -> None:
+    runtime.jobs.draining = True
+    await site.stop()
+    if not await runtime.jobs.drain(runtime.settings.server.shutdown_timeout):
+        log.warning("some jobs did not end within %g s", runtime.settings.server.shutdown_timeout)
+
+
+def _port_of(runner: web.AppRunner, configured: int) -> int:
+    addresses = runner.addresses
+    return int(addresses[0][1]) if addresses and isinstance(addresses[0], tuple) else configured
+
+
+def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> None:
+    server = runtime.settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
+    base = server.public_url or f"http://{host}:{port}"
+    for warning in runtime.warnings:
+        log.warning("%s", warning)
+    announce(f"Image Gateway is ready on {base}  (models: {', '.join(runtime.settings.models)})")
+    keys = [getattr(component, "generated", None) for component in runtime.authenticators.values()]
+    key = next((key for key in keys if key), None)
+    if key:
+        announce(f"API key (made at the first start, kept for the next): {key!s}")
+    model = runtime.settings.default_model or next(iter(runtime.settings.models))
+    announce(
+        "Try it:\n"
+        f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key or '$API_KEY'}' "
+        "-H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "a lighthouse at dusk 16:9"}}]}}\'\n'
+        f"Or open {base}/ in a browser."
+    )
+    sys.stdout.flush()
+
+
+def _keep_big_blocks() -> None:
+    """Tell glibc to reuse big blocks: mapping and unmapping one per picture costs a fifth of the throughput."""
+    if sys.platform != "linux":
+        return
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    except (OSError, AttributeError):
+        log.debug("this C library has no mallopt")
