@@ -25,6 +25,7 @@ from gateway.errors import (
     GatewayError,
     MisconfiguredError,
     NotAnImageError,
+    NotFoundError,
     PermissionError_,
     PictureTooLargeError,
     RateLimitedError,
@@ -41,6 +42,7 @@ from gateway.errors import (
 )
 from gateway.hookspecs import hookimpl
 from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask, shrunk
+from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, settle, unpack_meta, unpack_small
@@ -56,6 +58,7 @@ from gateway.upstream import (
     classify,
     error_code,
     error_words,
+    is_refusal,
     retry_after,
 )
 from gateway.values import (
@@ -71,6 +74,7 @@ from gateway.values import (
     Size,
     StoredPicture,
 )
+from gateway.wording import fit_words, prompt_of_answer, without_thoughts
 
 __all__ = [
     "AllowanceError",
@@ -103,6 +107,7 @@ __all__ = [
     "MisconfiguredError",
     "NotAnImageError",
     "NotFoundError",
+    "ObjectStore",
     "Observer",
     "Optimizer",
     "Outgoing",
@@ -147,10 +152,12 @@ __all__ = [
     "decode_base64",
     "error_code",
     "error_words",
+    "fit_words",
     "hookimpl",
     "is_alive",
     "is_key",
     "is_picture",
+    "is_refusal",
     "is_whole",
     "may_follow",
     "model_path",
@@ -158,6 +165,7 @@ __all__ = [
     "pack_meta",
     "pack_small",
     "poll",
+    "prompt_of_answer",
     "repaint_mask",
     "retry_after",
     "settle",
@@ -167,4 +175,5 @@ __all__ = [
     "unpack_meta",
     "unpack_small",
     "value_at",
+    "without_thoughts",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import BrokenAnswerError
-from gateway.values import Secret
+from gateway.options import Secret
 
 LOOKS_SECRET = re.compile(
     r"(?i)(?:\bbearer\s+\S+|\b(?:sk|pk|rk|hf|r8|xai|key|token|api[-_]?key)[-_:=]\s?[\w*.…-]{6,}|\b[\w-]{32,}\b)"

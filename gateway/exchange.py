@@ -15,8 +15,7 @@ from gateway.calls import Answer, Outgoing, one_line
 from gateway.contracts import Report
 from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, UnreachableError, UpstreamTimeoutError
-from gateway.options import ByteSize, Duration
-from gateway.values import Secret
+from gateway.options import ByteSize, Duration, Secret
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import AllowanceError, RateLimitedError
-from gateway.values import Secret
+from gateway.options import Secret
 
 Rest = type[RateLimitedError] | type[AllowanceError]
 

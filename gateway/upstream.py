@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import aiohttp
 
-from gateway.calls import Answer, FormField, Outgoing, one_line
+from gateway.calls import Answer, FormField, Outgoing
 from gateway.contracts import Report
 from gateway.errors import AllowanceError, BadKeyError, GatewayError, RateLimitedError
 from gateway.exchange import Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
-from gateway.values import Secret
-from gateway.verdict import classify, error_code, error_words, retry_after
+from gateway.options import Secret
+from gateway.verdict import classify, error_code, error_words, is_refusal, retry_after
 
 __all__ = [
     "Answer",
@@ -27,6 +27,7 @@ __all__ = [
     "classify",
     "error_code",
     "error_words",
+    "is_refusal",
     "read_limited",
     "retry_after",
 ]

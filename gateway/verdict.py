@@ -62,6 +62,11 @@ def classify(answer: Answer) -> GatewayError | None:
     return BrokenAnswerError(f"answered {what} (HTTP {status})", billed=False, retryable=True)
 
 
+def is_refusal(words: str) -> bool:
+    """Say whether an upstream's *words* mean that it refused the content."""
+    return REFUSAL.search(words) is not None
+
+
 def retry_after(answer: Answer, now: float | None = None) -> float | None:
     """Read ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms``, kept within 1 s and a day; None if bad."""
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):

@@ -1,0 +1,226 @@
+"""Draws with models that answer pictures in chat completions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway import (
+    Answer,
+    BrokenAnswerError,
+    Capabilities,
+    Http,
+    Image,
+    ImageRequest,
+    Keys,
+    Outgoing,
+    RefusedError,
+    Report,
+    Upstream,
+    as_data_url,
+    classify,
+    decode,
+    hookimpl,
+    one_line,
+    unpack,
+    value_at,
+)
+
+RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+BASE64 = re.compile(r"[A-Za-z0-9+/=]+")
+ADDRESS = re.compile(r"https?://[^\s<>\"')\]]{1,2000}")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
+FIRST = ("choices", 0, "message", "images", 0, "image_url", "url")
+LONGEST_URL = 4096
+
+
+@dataclass
+class ChatImages:
+    """A chat model that draws.
+
+    *base_url* ends with ``/v1`` or the like; *endpoint* is the full URL instead, if the path is unusual. *ratio* says
+    how a wanted aspect ratio is told: not at all (``none``), as OpenRouter's ``image_config``, or by ``words`` at the
+    end of the prompt. *fields* go along with every call (``modalities: [image, text]``), *headers* too.
+    """
+
+    base_url: str = ""
+    keys: Keys = ()
+    endpoint: str = ""
+    ratio: Literal["none", "image_config", "words"] = "none"
+    inputs: int = 4
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    http: Http = field(default_factory=Http)
+    _upstream: Upstream = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (self.base_url or self.endpoint):
+            raise ValueError("base_url is needed")
+        self._upstream = Upstream(self.http, self.keys)
+
+    async def __aenter__(self) -> ChatImages:
+        await self._upstream.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._upstream.close()
+
+    def health(self) -> dict[str, int]:
+        """Count the keys by their state."""
+        return self._upstream.health()
+
+    def capabilities(self, model: str) -> Capabilities:
+        """Say what can be told to a chat model: the prompt, pictures, and the ratio if *ratio* says how."""
+        return Capabilities(sizes=(), ratios=() if self.ratio == "none" else RATIOS, inputs=self.inputs)
+
+    def outgoing(self, request: ImageRequest) -> Outgoing:
+        """Give the call that `generate` makes."""
+        prompt, fields = request.prompt, dict(self.fields)
+        if request.aspect_ratio and self.ratio == "words":
+            prompt = f"{prompt}\n\nAspect ratio: {request.aspect_ratio}"
+        if request.aspect_ratio and self.ratio == "image_config":
+            fields["image_config"] = {**fields.get("image_config", {}), "aspect_ratio": request.aspect_ratio}
+        pictures = [{"type": "image_url", "image_url": {"url": as_data_url(image)}} for image in request.images]
+        content = [{"type": "text", "text": prompt}, *pictures] if pictures else prompt
+        message = {"role": "user", "content": content}
+        body = {"model": request.model, "messages": [message], "stream": False, **fields}
+        url = self.endpoint or f"{self.base_url.rstrip('/')}/chat/completions"
+        return Outgoing("POST", url, json=body, headers=dict(self.headers))
+
+    async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
+        """Make one picture."""
+        answer = await self._upstream.send(self.outgoing(request), report)
+        return (await _pictures(answer))[:1]
+
+
+async def _pictures(answer: Answer) -> list[Image]:
+    """Read the pictures of *answer*; raise `RefusedError` with the model's words if there are only words."""
+    parsed, first = await unpack(answer.body, FIRST) if _probably_first(answer.body) else (answer.json(), None)
+    if first is not None:
+        return [Image(data=first)]
+    if not isinstance(parsed, Mapping):
+        raise BrokenAnswerError("answered JSON that is no chat completion")
+    _complain_of_error(parsed)
+    message = value_at(parsed, ("choices", 0, "message"))
+    message = message if isinstance(message, Mapping) else {}
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    words = content if isinstance(content, str) else "\n".join(_texts(parts))
+    sources = [*_in_list(message.get("images")), *_in_list(parts), *_in_output(parsed.get("output")), *in_text(words)]
+    images = [await _image(source) for source in dict.fromkeys(sources)]
+    if images:
+        return images
+    refusal = message.get("refusal")
+    said = one_line(refusal if isinstance(refusal, str) and refusal else words, answer.secrets)
+    if said:
+        raise RefusedError(f"answered with words instead of a picture: {said}")
+    if value_at(parsed, ("choices", 0, "finish_reason")) == "content_filter":
+        raise RefusedError("refused the content (content_filter)")
+    raise BrokenAnswerError("answered neither a picture nor words")
+
+
+def _probably_first(body: bytes) -> bool:
+    """Say whether the first of *images* may be plain base64 or a data URL, which `unpack` reads fastest."""
+    return b'"images"' in body[:4096] and b"base64," in body[:4096]
+
+
+def _complain_of_error(parsed: Mapping[str, Any]) -> None:
+    """Raise what an error in a 200 means; OpenRouter writes the true status into its code."""
+    error = parsed.get("error")
+    if not error:
+        return
+    code = error.get("code") if isinstance(error, Mapping) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    words = one_line(str(error.get("message", "")) if isinstance(error, Mapping) else str(error))
+    found = classify(Answer(status, {"Content-Type": "text/plain"}, words.encode()))
+    assert found is not None
+    raise found
+
+
+def _texts(parts: list[Any]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            yield part["text"]
+
+
+def _in_list(parts: Any) -> Iterator[str]:
+    """Yield what the items of *images* or of a list of parts point to."""
+    for part in parts if isinstance(parts, list) else ():
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            nested = part.get("image_url", part.get("source"))
+            holder = nested if isinstance(nested, Mapping) else part
+            for name in ("url", "b64_json", "data", "image_url", "result"):
+                if isinstance(holder.get(name), str) and holder[name]:
+                    yield holder[name]
+                    break
+
+
+def _in_output(items: Any) -> Iterator[str]:
+    """Yield the pictures of an OpenAI Responses answer."""
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, Mapping) and item.get("type") == "image_generation_call" and item.get("result"):
+            yield str(item["result"])
+
+
+def in_text(text: str) -> list[str]:
+    """Find pictures in Markdown: image links first, else data URLs, else links that end like a picture.
+
+    Every step only goes forward, so that megabytes of base64 cost no more than their length.
+    """
+    links = [target for is_image, target in _links(text) if is_image]
+    if links:
+        return links
+    data = list(_data_urls(text))
+    if data:
+        return data
+    return [found for found in ADDRESS.findall(text) if found.partition("?")[0].lower().endswith(ENDINGS)]
+
+
+def _links(text: str) -> Iterator[tuple[bool, str]]:
+    """Yield each Markdown link: whether it is a picture, and its target."""
+    position = 0
+    while (middle := text.find("](", position)) >= 0:
+        start = middle + 2
+        end = _end_of_target(text, start)
+        if end < 0:
+            return
+        opening = text.rfind("[", position, middle)
+        target = text[start:end].strip().removeprefix("<").partition(" ")[0].removesuffix(">")
+        if target.startswith(("https://", "http://", "data:")):
+            yield opening > 0 and text[opening - 1] == "!", target
+        position = end
+
+
+def _end_of_target(text: str, start: int) -> int:
+    """Find the bracket that closes a link; a few opened inside the address must be closed first."""
+    end = text.find(")", start)
+    for _ in range(4):
+        if not 0 < end < start + LONGEST_URL or text.count("(", start, end) <= text.count(")", start, end):
+            break
+        end = text.find(")", end + 1)
+    return end
+
+
+def _data_urls(text: str) -> Iterator[str]:
+    position = 0
+    while (start := text.find("data:image/", position)) >= 0:
+        comma = text.find(";base64,", start, start + 200)
+        content = BASE64.match(text, comma + 8) if comma >= 0 else None
+        position = content.end() if content else start + 11
+        if content:
+            yield text[start:position]
+
+
+async def _image(source: str) -> Image:
+    if source.startswith(("https://", "http://")):
+        return Image(url=source)
+    return Image(data=await decode(source))
+
+
+@hookimpl
+def provide_backends() -> dict[str, type[ChatImages]]:
+    return {"chat_images": ChatImages}

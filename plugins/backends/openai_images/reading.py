@@ -1,0 +1,110 @@
+"""Reads pictures out of an answer: base64, URLs or raw bytes, wherever the dialect says that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway import (
+    Answer,
+    BrokenAnswerError,
+    GatewayError,
+    Image,
+    NotAnImageError,
+    RefusedError,
+    decode,
+    error_words,
+    is_picture,
+    is_refusal,
+    unpack,
+)
+
+BLOCKED = (("respect_moderation", False), ("is_image_safe", False))
+"""Marks of an item that is not the picture although one may come with it."""
+
+
+async def pictures_in(answer: Answer, places: tuple[str, ...]) -> list[Image]:
+    """Give all pictures of a successful *answer*; raise if there is none."""
+    if answer.headers.get("finish-reason", "").upper() == "CONTENT_FILTERED":
+        raise RefusedError("refused the content (the picture was filtered)")
+    if is_picture(answer.body[:64]):
+        return [Image(data=answer.body)]
+    if answer.body[:64].lstrip()[:1] not in (b"{", b"["):
+        raise NotAnImageError(f"answered {answer.kind()} instead of a picture")
+    first = steps_of(places[0].replace("*", "0"))
+    parsed, picture = await unpack(answer.body, first)
+    if picture is not None and len(list(_values(parsed, steps_of(places[0])))) == 1:
+        owner = _owner(parsed, first)
+        return [_described(Image(data=picture), owner, parsed)] if not _blocked(owner) else _none(answer, blocked=True)
+    return await _all(parsed, places, answer)
+
+
+async def _all(parsed: Any, places: tuple[str, ...], answer: Answer) -> list[Image]:
+    blocked = False
+    for place in places:
+        images = []
+        for value, owner in _values(parsed, steps_of(place)):
+            if _blocked(owner):
+                blocked = True
+            elif isinstance(value, str) and value:
+                images.append(_described(await image_of(value), owner, parsed))
+        if images:
+            return images
+    return _none(answer, blocked)
+
+
+async def image_of(value: str) -> Image:
+    """Make an image of a URL, a data URL or base64."""
+    if value.startswith(("https://", "http://")):
+        return Image(url=value)
+    return Image(data=await decode(value))
+
+
+def _none(answer: Answer, blocked: bool) -> list[Image]:
+    """Raise, since there is no picture, with what the upstream said."""
+    words = "" if blocked else error_words(answer)
+    said = f" ({words})" if words else ""
+    error: GatewayError = BrokenAnswerError(f"answered without a picture{said}")
+    if blocked or is_refusal(words):
+        error = RefusedError(f"refused the content{said}")
+    raise error
+
+
+def steps_of(place: str) -> tuple[str | int, ...]:
+    """Read ``data.*.url`` as steps; numbers are places in lists."""
+    return tuple(int(step) if step.isdigit() else step for step in place.split("."))
+
+
+def _values(parsed: Any, steps: tuple[str | int, ...], owner: Any = None) -> Iterator[tuple[Any, Any]]:
+    """Yield each value at *steps* with the object that it belongs to."""
+    if not steps:
+        yield parsed, owner
+        return
+    step, rest = steps[0], steps[1:]
+    if isinstance(parsed, Mapping) and step in parsed:
+        yield from _values(parsed[step], rest, parsed)
+    elif isinstance(parsed, list):
+        chosen = parsed if step == "*" else parsed[step : step + 1] if isinstance(step, int) else ()
+        for item in chosen:
+            yield from _values(item, rest, owner)
+
+
+def _owner(parsed: Any, steps: tuple[str | int, ...]) -> Any:
+    return next((owner for _, owner in _values(parsed, steps)), None)
+
+
+def _blocked(owner: Any) -> bool:
+    return isinstance(owner, Mapping) and any(owner.get(name) is value for name, value in BLOCKED)
+
+
+def _described(image: Image, owner: Any, parsed: Any) -> Image:
+    """Add what the upstream tells of the picture: the prompt it drew, and the seed."""
+    told = owner if isinstance(owner, Mapping) else {}
+    revised = told.get("revised_prompt")
+    seed = told.get("seed", parsed.get("seed") if isinstance(parsed, Mapping) else None)
+    return Image(
+        data=image.data,
+        url=image.url,
+        revised_prompt=revised if isinstance(revised, str) else None,
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+    )
