@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import email
+import email.policy
 import gzip
 import json
 import random
@@ -316,11 +318,15 @@ async def _recorded(request: web.Request) -> Call:
     if request.content_type == "application/json" and body:
         call.json = json.loads(body)
     if request.content_type == "multipart/form-data":
-        for name, value in (await request.post()).items():
-            if isinstance(value, web.FileField):
-                call.files.append((name, value.filename, value.content_type, value.file.read()))
+        # Parsed from the bytes: they are kept as well, and aiohttp's own reader wants them unread.
+        head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        for part in email.message_from_bytes(head + body, policy=email.policy.HTTP).iter_parts():
+            name = str(part.get_param("name", "", "Content-Disposition"))
+            content = part.get_payload(decode=True)
+            if part.get_filename() is not None:
+                call.files.append((name, str(part.get_filename()), part.get_content_type(), content))
             else:
-                call.fields[name] = str(value)
+                call.fields[name] = content.decode()
     return call
 
 
