@@ -4,10 +4,13 @@ import asyncio
 import math
 import os
 import time
+import uuid
 
 import pytest
 from gateway_plugins.storages.disk import Disk
 from gateway_plugins.storages.memory import Memory
+from gateway_plugins.storages.redis import Redis
+from gateway_plugins.storages.s3 import S3
 
 from gateway import Storage, StorageError
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
@@ -81,7 +84,30 @@ def make_disk(request):
     return make
 
 
-MAKERS = {"memory": make_memory, "disk": make_disk}
+def make_s3(request):
+    server, prefix = request.getfixturevalue("seaweed"), f"t{uuid.uuid4().hex}"
+
+    def make(ttl, clock):
+        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+        storage = S3(bucket=server.bucket, endpoint=server.endpoint, prefix=prefix, ttl=ttl, **keys)
+        storage.clock = clock
+        return storage
+
+    return make
+
+
+def make_redis(request):
+    server, prefix = request.getfixturevalue("valkey"), f"t{uuid.uuid4().hex}:"
+
+    def make(ttl, clock):
+        storage = Redis(url=server.url, prefix=prefix, ttl=ttl)
+        storage.clock = clock
+        return storage
+
+    return make
+
+
+MAKERS = {"memory": make_memory, "disk": make_disk, "s3": make_s3, "redis": make_redis}
 FORGETFUL = {"memory"}
 
 

@@ -1,0 +1,178 @@
+"""A small face of obstore: few calls, each with a deadline, whose errors never carry the store's own words."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from gateway.errors import StorageDownError, StorageError, StorageFullError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+BATCH = 100
+FULL = {"QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull"}
+
+
+class EmptyObjectError(StorageError):
+    """A range was asked of an object that has no bytes at all."""
+
+
+class ObjectStore:
+    """Objects of one bucket. *at_once* calls run together; each, its waiting included, may take *timeout* seconds."""
+
+    def __init__(self, url: str, settings: dict[str, Any], at_once: int, timeout: float) -> None:
+        if importlib.util.find_spec("obstore") is None:
+            raise ValueError("object stores need a library that is not there: pip install 'image-gateway[s3]'")
+        self._url, self._settings, self._timeout = url, settings, timeout
+        self._free = asyncio.Semaphore(at_once)
+        self._obstore: Any = None
+        self._store: Any = None
+
+    def open(self) -> None:
+        """Make the client; raise `StorageError` for settings that it does not take."""
+        self._obstore = importlib.import_module("obstore")
+        try:
+            self._store = importlib.import_module("obstore.store").from_url(self._url, **self._settings)
+        except (ValueError, TypeError, self._base) as error:
+            raise StorageError(f"the object store's settings are not accepted: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._store = None
+
+    async def put(self, name: str, data: bytes, attributes: dict[str, str], only_new: bool = False) -> bool:
+        """Write an object; False if *only_new* and there is one already."""
+        mode = "create" if only_new else "overwrite"
+        exists = importlib.import_module("obstore.exceptions").AlreadyExistsError
+        try:
+            await self._call(
+                lambda: self._obstore.put_async(
+                    self._store, name, data, attributes=attributes, mode=mode, use_multipart=False
+                )
+            )
+        except exists:
+            return False
+        return True
+
+    async def get(self, name: str, start: int = 0, end: int | None = None) -> Any | None:
+        """Begin to read an object; None if there is none. The bytes come with `bytes_of`."""
+        options = {} if end is None else {"range": (start, end)}
+        try:
+            return await self._call(lambda: self._obstore.get_async(self._store, name, options=options))
+        except FileNotFoundError:
+            return None
+        except EmptyObjectError:
+            return await self.head(name)
+
+    async def head(self, name: str) -> Any | None:
+        """Read what is known of an object without its bytes; None if there is none."""
+        try:
+            return await self._call(lambda: self._obstore.get_async(self._store, name, options={"head": True}))
+        except FileNotFoundError:
+            return None
+
+    async def bytes_of(self, found: Any) -> bytes:
+        """Read the bytes of what `get` found."""
+        return bytes(await self._call(found.bytes_async))
+
+    async def part(self, name: str, start: int, end: int, tag: str | None) -> bytes:
+        """Read a part; raise `StorageError` if the object is not the one with *tag* any more."""
+        options = {"range": (start, end), **({"if_match": tag} if tag else {})}
+
+        async def read() -> bytes:
+            found = await self._obstore.get_async(self._store, name, options=options)
+            return bytes(await found.bytes_async())
+
+        try:
+            part = await self._call(read)
+        except FileNotFoundError as error:
+            raise StorageError("the picture has gone from the object store meanwhile") from error
+        if len(part) != end - start:
+            raise StorageError("the object store gave another length than was asked for")
+        return part
+
+    async def delete(self, names: list[str]) -> None:
+        """Delete objects; those that are not there are no error."""
+        for at in range(0, len(names), BATCH):
+            work = partial(self._obstore.delete_async, self._store, names[at : at + BATCH])
+            try:
+                await self._call(work)
+            except FileNotFoundError:
+                continue
+
+    async def sign(self, name: str, seconds: float) -> str:
+        """Make a URL under which everyone may read the object for a while."""
+        life = timedelta(seconds=max(1, int(seconds)))
+        return str(await self._call(lambda: self._obstore.sign_async(self._store, "GET", name, life)))
+
+    async def list(self, prefix: str, deep: bool = True) -> AsyncIterator[tuple[str, float]]:
+        """Yield names and times of change of all objects under *prefix*; not *deep* leaves out folders within."""
+        if not deep:
+            found = await self._call(lambda: self._obstore.list_with_delimiter_async(self._store, prefix=prefix))
+            for entry in found["objects"]:
+                yield entry["path"], entry["last_modified"].timestamp()
+            return
+        with self._translated():
+            pages = self._obstore.list(self._store, prefix=prefix, chunk_size=1000)
+        while (page := await self._call(lambda: anext(pages, None))) is not None:
+            for entry in page:
+                yield entry["path"], entry["last_modified"].timestamp()
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self._store is None:
+            raise StorageDownError("the object store is not open")
+        with self._translated():
+            async with asyncio.timeout(self._timeout), self._free:
+                return await call()
+
+    @property
+    def _base(self) -> type[Exception]:
+        base: type[Exception] = importlib.import_module("obstore.exceptions").BaseError
+        return base
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        exceptions = importlib.import_module("obstore.exceptions")
+        try:
+            yield
+        except TimeoutError as error:
+            raise StorageDownError("the object store does not answer in time", retry_after=5) from error
+        except exceptions.AlreadyExistsError:
+            raise
+        except FileNotFoundError as error:
+            if _code(error) == "NoSuchBucket":
+                raise StorageDownError("the object store has no such bucket (NoSuchBucket)") from error
+            raise
+        except exceptions.PreconditionError as error:
+            raise StorageError("the picture has changed in the object store meanwhile") from error
+        except (self._base, OSError, ValueError) as error:
+            # The library's text holds the store's XML and a debug dump: it goes no further than the log's debug level.
+            log.debug("object store: %s", error)
+            raise _mapped(error) from None
+
+
+def _mapped(error: Exception) -> StorageError:
+    code, kind = _code(error), type(error).__name__
+    if code == "InvalidRange":
+        return EmptyObjectError("the object is shorter than the part that was asked for")
+    if code in FULL:
+        return StorageFullError(f"the object store is full ({code})")
+    if kind in {"PermissionDeniedError", "UnauthenticatedError"}:
+        hint = "; compare this machine's clock" if code == "RequestTimeTooSkewed" else ""
+        return StorageDownError(f"the object store refuses the gateway's credentials ({code or '403'}{hint})")
+    reason = code or ("no answer" if kind == "GenericError" else kind)
+    return StorageDownError(f"the object store cannot be used now ({reason})", retry_after=5)
+
+
+def _code(error: Exception) -> str:
+    found = CODE.search(str(error))
+    return found[1] if found else ""

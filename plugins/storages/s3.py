@@ -1,0 +1,283 @@
+"""Keeps pictures in an object store: S3 and whatever speaks like it, Google Cloud Storage, Azure Blob Storage."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from gateway import (
+    Duration,
+    ObjectStore,
+    PictureMeta,
+    Secret,
+    Storage,
+    StorageError,
+    StoredPicture,
+    hookimpl,
+    is_alive,
+    is_key,
+    is_whole,
+    pack_meta,
+    pack_small,
+    settle,
+    unpack_meta,
+    unpack_small,
+)
+
+log = logging.getLogger(__name__)
+SCHEMES = ("s3://", "s3a://", "gs://", "az://", "azure://", "abfs://", "abfss://")
+PART = 2 * 2**20
+META = "gatewaymeta"
+META_LIMIT = 1500  # all meta data of an S3 object together may have 2 KB
+LATEST = 10**13
+READ_AT_ONCE = 16
+ORPHAN_AGE = 3600
+SWEEP_AT_LEAST, SWEEP_AT_MOST = 3600, 60
+
+
+@dataclass(slots=True)
+class ObjectBody:
+    """A picture's object, read in parts, so that a slow reader never holds a connection to the store."""
+
+    meta: PictureMeta
+    _store: ObjectStore = field(repr=False)
+    _name: str
+    _tag: str | None
+    _first: Any = field(repr=False)
+    path: Path | None = None
+
+    async def read(self) -> bytes:
+        return b"".join([part async for part in self.stream(0, self.meta.length)])
+
+    async def stream(self, start: int, end: int) -> AsyncIterator[bytes]:
+        first, self._first = self._first, None
+        if first is not None and start < min(PART, end):
+            part = await self._store.bytes_of(first)
+            yield part[start:end]
+            start = max(start, min(PART, self.meta.length))
+        while start < end:
+            part = await self._store.part(self._name, start, min(end, start + PART), self._tag)
+            yield part
+            start += len(part)
+
+
+@dataclass
+class S3:
+    """Pictures in *bucket* (or *url*: ``s3://``, ``gs://`` or ``az://`` with a prefix); *ttl* 0 keeps them for ever.
+
+    The gateway itself ends a picture's life, since buckets count in days. *serve* ``redirect`` sends readers to a
+    presigned URL that lives *link* seconds; ``through`` lets no reader see the store. Each call may take *timeout* with
+    its retries, *at_once* of them run together. *extra* are further settings by the names obstore has for them.
+    *required* refuses to start while the store is down. Beside each picture lies a small object under ``index/``.
+    """
+
+    bucket: str = ""
+    url: str = ""
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: Secret | None = None
+    secret_key: Secret | None = None
+    prefix: str = ""
+    ttl: Duration = 0
+    serve: Literal["through", "redirect"] = "through"
+    link: Duration = 300
+    timeout: Duration = 10
+    connect_timeout: Duration = 2
+    at_once: Annotated[int, Field(ge=1)] = 64
+    required: bool = False
+    extra: Mapping[str, Secret] = field(default_factory=dict)
+    clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
+    _store: ObjectStore = field(init=False, repr=False, compare=False)
+    _due: float = field(default=0, init=False, repr=False, compare=False)
+    _swept: float = field(default=-ORPHAN_AGE, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.bucket) == bool(self.url):
+            raise ValueError("name either a bucket or a url, such as s3://bucket/prefix")
+        if self.url and not self.url.startswith(SCHEMES):
+            raise ValueError(f"url must begin with one of {', '.join(SCHEMES)}")
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("access_key and secret_key go together")
+        self.prefix = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
+        self._store = ObjectStore(self.url or f"s3://{self.bucket}", self._settings(), self.at_once, self.timeout)
+
+    def _settings(self) -> dict[str, Any]:
+        known: dict[str, Any] = {
+            "client_options": {
+                "timeout": timedelta(seconds=self.timeout),
+                "connect_timeout": timedelta(seconds=self.connect_timeout),
+                "allow_http": bool(self.endpoint and self.endpoint.startswith("http://")),
+            },
+            "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=self.timeout)},
+        }
+        if self.bucket or self.url.startswith("s3"):
+            known["region"] = self.region
+            if self.endpoint:
+                known["endpoint"] = self.endpoint
+        if self.access_key and self.secret_key:
+            known |= {"access_key_id": str(self.access_key), "secret_access_key": str(self.secret_key)}
+        return known | {name: str(value) for name, value in self.extra.items()}
+
+    async def __aenter__(self) -> Self:
+        # The client is made here and not earlier: its threads do not survive a fork.
+        self._store.open()
+        try:
+            await self.sweep()
+        except StorageError as error:
+            if self.required:
+                raise
+            log.error("object store %s (%s): %s", self.bucket or self.url, self.endpoint or "default", error)
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        self._store.close()
+
+    async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
+        """Keep the picture, its place in the index first: so whatever was acknowledged is found and swept."""
+        if not is_key(meta.key):
+            raise StorageError("this is not a picture key")
+        meta = settle(meta, self.ttl, self.clock())
+        index, name = self._index_of(meta), self.prefix + meta.key
+        attributes = self._attributes(meta)
+        await self._store.put(index, pack_meta(meta), {"Content-Type": "application/json"})
+        if not await self._store.put(name, data, attributes, only_new=True):
+            await self._replace(meta, name, data, attributes)
+        self._due = min(self._due, meta.expires or self._due)
+        return meta
+
+    async def _replace(self, meta: PictureMeta, name: str, data: bytes, attributes: dict[str, str]) -> None:
+        old = await self._store.head(name)
+        before = self._meta_of(old.attributes) if old else None
+        if old and (before is None or before.key != meta.key):
+            await self._store.delete([self._index_of(meta)])
+            raise StorageError("something that is not a picture of this gateway lies at this key in the object store")
+        await self._store.put(name, data, attributes)
+        if before and self._index_of(before) != self._index_of(meta):
+            await self._store.delete([self._index_of(before)])
+
+    async def get(self, key: str) -> StoredPicture | None:
+        """Find a picture; what others put into the bucket is not found."""
+        if not is_key(key):
+            return None
+        name = self.prefix + key
+        redirect = self.serve == "redirect"
+        found = await (self._store.head(name) if redirect else self._store.get(name, 0, PART))
+        meta = self._meta_of(found.attributes) if found else None
+        if found is None or meta is None or meta.key != key or not is_alive(meta, self.clock()):
+            return None
+        if found.meta["size"] != meta.length:
+            raise StorageError(f"picture {key} is damaged in the object store: its length differs")
+        if not is_whole(meta):
+            meta = await self._described(self._index_of(meta)) or meta
+        body = ObjectBody(meta, self._store, name, found.meta["e_tag"], None if redirect else found)
+        return StoredPicture(meta, body, await self._link(meta, name) if redirect else None)
+
+    async def _link(self, meta: PictureMeta, name: str) -> str:
+        remaining = self.link if meta.expires is None else meta.expires - self.clock()
+        return await self._store.sign(name, max(1, min(self.link, remaining)))
+
+    async def delete(self, key: str) -> bool:
+        if not is_key(key):
+            return False
+        found = await self._store.head(self.prefix + key)
+        meta = self._meta_of(found.attributes) if found else None
+        if meta is None:
+            return False
+        await self._store.delete([self.prefix + key])
+        await self._store.delete([self._index_of(meta)])
+        return is_alive(meta, self.clock())
+
+    async def list(self, owner: str | None = None) -> AsyncIterator[PictureMeta]:
+        """Yield the living, newest first."""
+        now = self.clock()
+        folder = self.prefix + "index/" + (f"{_owner_name(owner)}/" if owner is not None else "")
+        names = sorted([name async for name, _ in self._store.list(folder)], key=lambda name: name.rsplit("/", 1)[-1])
+        living = [name for name in names if (ends := _ends(name)) is None or now < ends]
+        for at in range(0, len(living), READ_AT_ONCE):
+            for meta in await asyncio.gather(*map(self._described, living[at : at + READ_AT_ONCE])):
+                if meta and is_alive(meta, now) and owner in (None, meta.owner):
+                    yield meta
+
+    async def sweep(self) -> int:
+        """Remove what expired, and index entries older than an hour whose picture never came.
+
+        Looks at most once a minute and only when something is due, since each look lists the bucket.
+        """
+        now = self.clock()
+        if now < max(self._due, self._swept + SWEEP_AT_MOST):
+            return 0
+        self._swept, self._due = now, now + SWEEP_AT_LEAST
+        keys = {name.rsplit("/", 1)[-1] async for name, _ in self._store.list(self.prefix, deep=False)}
+        dead, orphans = [], []
+        async for name, modified in self._store.list(self.prefix + "index/"):
+            ends, key = _ends(name), _key(name)
+            if ends is not None and ends <= now:
+                dead.append((name, self.prefix + key))
+            elif key not in keys and now - modified > ORPHAN_AGE:
+                orphans.append(name)
+            elif ends is not None:
+                self._due = min(self._due, ends)
+        for index, name in dead:
+            await self._store.delete([name])
+            await self._store.delete([index])
+        await self._store.delete(orphans)
+        return len(dead) + len(orphans)
+
+    async def _described(self, index: str) -> PictureMeta | None:
+        found = await self._store.get(index)
+        if found is None:
+            return None
+        try:
+            return unpack_meta(await self._store.bytes_of(found))
+        except ValueError:
+            log.warning("object store: %s is not an index entry", index)
+            return None
+
+    def _meta_of(self, attributes: Mapping[str, str]) -> PictureMeta | None:
+        try:
+            return unpack_small(attributes.get(META, ""))
+        except ValueError:
+            return None
+
+    def _attributes(self, meta: PictureMeta) -> dict[str, str]:
+        extension = meta.media_type.rpartition("/")[2].replace("jpeg", "jpg")
+        return {
+            "Content-Type": meta.media_type,
+            "Content-Disposition": f'inline; filename="{meta.key}.{extension}"',
+            "Cache-Control": f"public, max-age={int(min(self.link, self.ttl or self.link))}",
+            META: pack_small(meta, META_LIMIT),
+        }
+
+    def _index_of(self, meta: PictureMeta) -> str:
+        # Newest first is the order in which stores list names, so the time counts backwards.
+        ends = "never" if meta.expires is None else f"{int(meta.expires * 1000)}"
+        return (
+            f"{self.prefix}index/{_owner_name(meta.owner)}/{LATEST - int(meta.created * 1000):013d}_{ends}_{meta.key}"
+        )
+
+
+def _owner_name(owner: str) -> str:
+    return hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _ends(index: str) -> float | None:
+    ends = index.rsplit("/", 1)[-1].split("_", 2)[1:2]
+    return int(ends[0]) / 1000 if ends and ends[0].isdigit() else None
+
+
+def _key(index: str) -> str:
+    return index.rsplit("/", 1)[-1].split("_", 2)[-1]
+
+
+@hookimpl
+def provide_storages() -> Mapping[str, type[Storage]]:
+    return {"s3": S3}
