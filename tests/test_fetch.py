@@ -130,6 +130,21 @@ async def test_library_still_asks_the_guard_for_literals():
     assert host.heads == []
 
 
+async def test_library_that_resolves_by_itself_gets_no_socket(monkeypatch):
+    """Should a later aiohttp no longer ask our resolver, the fetch fails instead of going elsewhere."""
+
+    async def resolve(self, host, port, traces=None):
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 0, "proto": 0, "flags": 0}]
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_resolve_host", resolve)
+    names = Names(images_example_com=[["93.184.216.34"]])
+    async with RudeHost({"/": reply(b"picture")}) as host, fetcher_for(host, names=names, allow=()) as fetcher:
+        with pytest.raises(BlockedAddressError):
+            await fetcher.fetch(f"http://{NAME}:{host.port}/")
+
+    assert host.heads == []
+
+
 @pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
 async def test_three_redirects_are_followed_without_cookies(status):
     """Relative, absolute and scheme-relative hops work; a cookie set on the way is not sent on."""
