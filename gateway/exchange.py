@@ -69,6 +69,7 @@ class Exchange:
         body, headers = outgoing.encoded()
         headers.update(private)
         journey = Journey(report)
+        await _notice_closed_connections()
         try:
             async with asyncio.timeout(self.http.total):
                 async with asyncio.timeout(self.http.connect + self.http.first_byte):
@@ -87,6 +88,15 @@ class Exchange:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey.sent, self.http) from None
         return Answer(response.status, response.headers, content, self._secrets)
+
+
+async def _notice_closed_connections() -> None:
+    """Let the loop see which kept connections the upstream has closed meanwhile, so that none of them is used.
+
+    A call that fails on such a one could not be told from one that was paid for, and must not be repeated.
+    """
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watch | None = None) -> bytes:

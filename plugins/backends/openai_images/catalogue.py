@@ -7,7 +7,7 @@ from dataclasses import replace
 from gateway import AllowanceError
 
 from . import families
-from .dialects import URL, Dialect, Inputs
+from .dialects import B64, URL, Dialect, Inputs
 
 SAMPLING = {
     "n": "n",
@@ -69,7 +69,7 @@ DIALECTS: dict[str, Dialect] = {
         size_field="image_size",
         names={**SAMPLING, "n": "batch_size"},
         inputs=Inputs("/images/generations", "numbered"),
-        answers=("images.*.url", URL),
+        answers=("images.*.url", URL, B64),
         errors=((r"^403\b.*(?:\b30001\b|balance|real[- ]name|实名)", AllowanceError),),
     ),
     "together": Dialect(
