@@ -1,0 +1,21 @@
+"""The command line: ``image-gateway serve | check | schema | plugins | keys``."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.commands.check import check
+from gateway.commands.keys import keys
+from gateway.commands.plugins import plugins
+from gateway.commands.schema import schema
+from gateway.commands.serve import serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="image-gateway")
+def main() -> None:
+    """One OpenAI-compatible endpoint and one key in front of many image models."""
+
+
+for command in (serve, check, schema, plugins, keys):
+    main.add_command(command)

@@ -1,0 +1,1 @@
+"""The commands of ``image-gateway``, one file per group."""

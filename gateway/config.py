@@ -1,0 +1,224 @@
+"""From a YAML file to everything it means, checked: settings, components, and all complaints at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import re
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from gateway.document import Document, Steps
+from gateway.errors import ConfigError
+from gateway.hints import known_words
+from gateway.references import check_presence, check_references, unused
+from gateway.registry import ComponentType, Registry, discover
+from gateway.settings import KINDS, Settings
+from gateway.validation import InvalidError, anchored, option_hints, options_type, validate
+from gateway.yaml_source import FILE_LIMIT, read_yaml
+
+PRESETS = "gateway_presets"
+COMPONENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+MODEL_NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration, ready to run; *components* are instances: kind → name → component."""
+
+    settings: Settings
+    components: Mapping[str, Mapping[str, Any]]
+    registry: Registry
+    warnings: tuple[str, ...] = ()
+    path: Path | None = None
+    uses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The type behind each component: kind → name → what stands after ``use:``."""
+
+
+def configure(
+    path: Path | None = None,
+    *,
+    preset: str | None = None,
+    environ: Mapping[str, str],
+    strict: bool = False,
+    disabled: Collection[str] = (),
+) -> Configuration:
+    """Read *path*, or the *preset* of that name, load the plugins and make all components; or raise ConfigError."""
+    document = load(path, environ=environ) if path else load_preset(preset or "default", environ)
+    files = plugin_files(document)
+    try:
+        registry = discover(files, disabled=disabled, strict=strict)
+    except ConfigError as error:
+        raise ConfigError([*document.lines(), *error.complaints]) from error
+    return settings_of(document, registry)
+
+
+def load(path: Path | None, text: str | None = None, environ: Mapping[str, str] | None = None) -> Document:
+    """Read a file, or *text* as if it were one named *path*; complaints stay in the document."""
+    path = path or Path("config.yaml")
+    content = _read(path) if text is None else text.encode("utf-8", "surrogatepass")
+    document = read_yaml(content, str(path), path.absolute().parent, environ or {})
+    if text is None:
+        document.path = path
+        if document.literal_secrets and path.stat().st_mode & stat.S_IROTH:
+            document.warnings.append(f"{path}: everybody on this machine can read the keys in it; chmod 600 {path}")
+    return document
+
+
+def load_preset(name: str, environ: Mapping[str, str]) -> Document:
+    """Read a packaged preset; its relative paths start at the working folder, since the package is not for writing."""
+    return read_yaml(preset_text(name).encode(), f"preset {name}", Path.cwd(), environ)
+
+
+def preset_text(name: str) -> str:
+    """Give the YAML of a packaged preset."""
+    folder = importlib.resources.files(PRESETS)
+    known = {item.name.removesuffix(".yaml"): item for item in folder.iterdir() if item.name.endswith(".yaml")}
+    if name not in known:
+        raise ConfigError(f'no preset is named "{name}"; {known_words(name, known)}')
+    return known[name].read_text("utf-8")
+
+
+def plugin_files(document: Document) -> list[Path]:
+    """Give the files and folders under ``plugins:``, relative to the configuration's folder."""
+    try:
+        paths = validate(document, ("plugins",), document.tree.get("plugins") or [], tuple[Path, ...])
+    except InvalidError:
+        return []
+    files = []
+    for index, path in enumerate(anchored(paths, document.folder)):
+        steps = ("plugins", index)
+        if document.is_broken(steps):
+            continue
+        if path.is_dir() or (path.is_file() and path.suffix == ".py"):
+            files.append(path)
+        else:
+            document.complain(steps, "not a Python file" if path.exists() else "there is no such file or folder")
+    return files
+
+
+def settings_of(document: Document, registry: Registry) -> Configuration:
+    """Check *document* against the settings and the registered types; raise ConfigError with every complaint."""
+    known = [each.name for each in dataclasses.fields(Settings)] + [*KINDS, "plugins"]
+    for key in document.tree:
+        if key not in known:
+            document.complain((key,), f"unknown key; {known_words(key, known)}", key=True)
+    settings = _settings(document)
+    names = {kind: list(_section(document, kind)) for kind in KINDS}
+    check_presence(document, names)
+    check_references(document, settings, names)
+    types = {kind: _types(document, registry, kind) for kind in KINDS}
+    components = {kind: _components(document, kind, types[kind], names[kind]) for kind in KINDS}
+    if document.complaints:
+        raise ConfigError(document.lines())
+    left_out = [f"plugin left out: {each}" for each in registry.quarantined]
+    uses = {kind: {name: each.name for name, each in types[kind].items()} for kind in KINDS}
+    warnings = (*document.warnings, *left_out, *unused(settings, names))
+    return Configuration(settings, components, registry, warnings, document.path, uses)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_LIMIT + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise ConfigError(f"{path}: cannot be read ({reason})") from error
+
+
+def _settings(document: Document) -> Settings:
+    """Validate section by section and model by model, so that one broken part does not hide the others."""
+    good: dict[str, Any] = {}
+    for name, hint in option_hints(Settings).items():
+        if name == "models" or name not in document.tree or document.tree[name] is None:
+            continue
+        try:
+            good[name] = validate(document, (name,), document.tree[name], hint)
+        except InvalidError:
+            continue
+    recipe = get_args(option_hints(Settings)["models"])[1]
+    models = {}
+    for name, value in _section(document, "models").items():
+        steps = ("models", name)
+        if not MODEL_NAME.fullmatch(name):
+            document.complain(steps, "a model's name is 1 to 200 characters without control characters", key=True)
+        try:
+            models[name] = validate(document, steps, value, recipe)
+        except InvalidError:
+            continue
+    return Settings(**good, models=models)
+
+
+def _section(document: Document, name: str) -> dict[str, Any]:
+    section = document.tree.get(name)
+    if isinstance(section, dict):
+        return section
+    complaint = "expected a mapping of names, as in name: {use: …}" if name in KINDS else "expected a mapping of names"
+    if section is not None and not document.has_complaint((name,)):
+        document.complain((name,), complaint)
+    return {}
+
+
+def _types(document: Document, registry: Registry, kind: str) -> dict[str, ComponentType]:
+    """Find the type of each component of *kind*; those without are complained of."""
+    types = {}
+    for name, spec in _section(document, kind).items():
+        steps = (kind, name)
+        if not COMPONENT_NAME.fullmatch(name):
+            document.complain(steps, "a component's name is 1 to 64 letters, digits, _ . -", key=True)
+        if not isinstance(spec, dict) or not isinstance(spec.get("use"), str):
+            if not document.is_broken((*steps, "use")):
+                known = ", ".join(sorted(registry.types[kind])) or "none are known here"
+                document.complain(steps, f"expected {{use: TYPE, …}}; types: {known}")
+        elif spec["use"] in registry.types[kind]:
+            types[name] = registry.types[kind][spec["use"]]
+        elif not document.is_broken((*steps, "use")):
+            document.complain((*steps, "use"), registry.unknown(kind, spec["use"]))
+    return types
+
+
+def _components(
+    document: Document, kind: str, types: Mapping[str, ComponentType], names: Collection[str]
+) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, type_ in types.items():
+        try:
+            made[name] = _component(document, (kind, name), type_.cls)
+        except InvalidError:
+            continue
+    if len(made) < len(names):
+        return made  # what is missing would only be complained of a second time
+    for name, component in made.items():
+        if hasattr(component, "connect"):
+            try:
+                component.connect(made)
+            except Exception as error:  # noqa: BLE001  - a plugin's code may raise anything; the start tells where
+                document.complain((kind, name), _told(error))
+    return made
+
+
+def _component(document: Document, steps: Steps, cls: type) -> Any:
+    """Make one component of its validated options."""
+    spec = {key: value for key, value in document.part(steps).items() if key != "use"}
+    options = validate(document, steps, spec, options_type(cls))
+    if document.is_broken(steps):
+        raise InvalidError
+    given = {each.name: anchored(getattr(options, each.name), document.folder) for each in dataclasses.fields(options)}
+    try:
+        component = cls(**given)
+    except Exception as error:  # a plugin's code may raise anything; the start tells where
+        document.complain(steps, _told(error))
+        raise InvalidError from error
+    if any(each.name == "name" and not each.init for each in dataclasses.fields(cls)):
+        object.__setattr__(component, "name", steps[-1])
+    return component
+
+
+def _told(error: Exception) -> str:
+    words = str(error) or "refused"
+    return words if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: {words}"
