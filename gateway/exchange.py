@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,7 +77,8 @@ class Exchange:
                     response = await self.session.request(
                         outgoing.method,
                         outgoing.url,
-                        data=body,
+                        # A big body goes out in pieces; aiohttp warns of one written at once.
+                        data=BytesIO(body) if body and len(body) > BUFFER else body,
                         headers=headers,
                         allow_redirects=False,
                         trace_request_ctx=journey,
