@@ -7,7 +7,7 @@ before the first request and closed at shutdown.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from gateway.capabilities import Capabilities
@@ -37,7 +37,7 @@ class Authenticator(Protocol):
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """Makes a better prompt."""
+    """Makes a better prompt. May have a ``label``: what answers name as the author, such as the chat model."""
 
     async def optimize(self, request: ImageRequest) -> str:
         """Return the new prompt; any GatewayError means that the caller's own words are used."""
@@ -120,6 +120,10 @@ class Work:
     images: tuple[Image, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tell: Callable[[str, Mapping[str, Any]], None] = field(default=lambda kind, data: None, repr=False)
+
+    def noted(self, note: str) -> Work:
+        """Give the same work with *note* in its receipt."""
+        return replace(self, receipt=replace(self.receipt, notes=(*self.receipt.notes, note)))
 
 
 Proceed = Callable[[Work], Awaitable[Work]]

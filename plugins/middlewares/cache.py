@@ -1,0 +1,131 @@
+"""Remembers pictures of identical requests with a seed, and prompts that were optimized before."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from cachetools import TLRUCache, TTLCache
+from pydantic import Field
+
+from gateway import ByteSize, Duration, Image, ImageRequest, Picture, Proceed, Receipt, Stage, Work, hookimpl
+
+ENTRY = 2_000
+"""Bytes that a remembered job takes besides its pictures."""
+SPARE = 5.0
+"""Seconds before its expiry from which a stored picture is not given out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a job: its pictures, what was drawn, and the receipt."""
+
+    pictures: tuple[Picture, ...]
+    prompt: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Better:
+    """An optimized prompt and the name of its optimizer."""
+
+    prompt: str
+    optimizer: str
+
+
+@dataclass
+class Cache:
+    """Without a seed each call makes a new picture; with one, the same request of the same caller gets the same picture
+    again without a new generation, and the receipt says so. Optimized prompts are remembered for everybody.
+
+    *pictures* and *prompts* switch each off. *ttl* is how long things are remembered, a picture never longer than it
+    is stored. *memory* bounds the bytes of remembered pictures, *entries* the number of prompts.
+    """
+
+    pictures: bool = True
+    prompts: bool = True
+    ttl: Duration = 3600
+    memory: ByteSize = 64 * 2**20
+    entries: Annotated[int, Field(ge=1)] = 10_000
+    stages: tuple[Stage, ...] = field(init=False, default=("job", "optimize"))
+    clock: Callable[[], float] = field(init=False, default=time.time, repr=False)
+    _made: TLRUCache[Hashable, Made] = field(init=False, repr=False)
+    _better: TTLCache[Hashable, Better] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (self.pictures or self.prompts):
+            raise ValueError("pictures and prompts are both off; leave the component out instead")
+        if not self.ttl:
+            raise ValueError("ttl must not be 0; leave the component out instead")
+        self._made = TLRUCache(self.memory, ttu=self._until, timer=lambda: self.clock(), getsizeof=_bytes)
+        self._better = TTLCache(self.entries, self.ttl, timer=lambda: self.clock())
+
+    async def around(self, stage: Stage, work: Work, proceed: Proceed) -> Work:
+        """Answer from memory what is known, and remember what is new."""
+        if stage == "job":
+            return await self._pictures(work, proceed) if self.pictures else await proceed(work)
+        return await self._prompt(work, proceed) if self.prompts else await proceed(work)
+
+    async def _pictures(self, work: Work, proceed: Proceed) -> Work:
+        if work.request.seed is None:
+            return await proceed(work)
+        key = (work.caller.name, _identity(work.request))
+        made = self._made.get(key)
+        if made is not None:
+            receipt = replace(made.receipt, attempts=(), cost=0.0)
+            again = replace(work, request=replace(work.request, prompt=made.prompt), pictures=made.pictures)
+            return replace(again, receipt=receipt).noted(
+                "the same request with the same seed was drawn before; these are its pictures, nothing was generated"
+            )
+        done = await proceed(work)
+        if done.pictures and all(picture.meta.key and picture.data for picture in done.pictures):
+            made = Made(done.pictures, done.request.prompt, done.receipt)
+            if _bytes(made) <= self.memory:
+                self._made[key] = made
+        return done
+
+    async def _prompt(self, work: Work, proceed: Proceed) -> Work:
+        if not work.request.optimize:
+            return await proceed(work)
+        # All that an optimizer may look at; the seed is not part of it.
+        key = replace(_identity(work.request), seed=None, n=1, strict=False)
+        better = self._better.get(key)
+        if better is not None:
+            work.tell("optimized", {"prompt": better.prompt, "optimizer": better.optimizer})
+            request, receipt = (
+                replace(work.request, prompt=better.prompt),
+                replace(work.receipt, optimizer=better.optimizer),
+            )
+            return replace(work, request=request, receipt=receipt).noted("the optimized prompt was remembered")
+        done = await proceed(work)
+        if done.receipt.optimizer and len(done.receipt.notes) == len(work.receipt.notes):
+            self._better[key] = Better(done.request.prompt, done.receipt.optimizer)
+        return done
+
+    def _until(self, key: Hashable, made: Made, now: float) -> float:
+        ends = [picture.meta.expires - SPARE for picture in made.pictures if picture.meta.expires is not None]
+        return min([now + self.ttl, *ends])
+
+
+def _identity(request: ImageRequest) -> ImageRequest:
+    """Make a request that can be compared: input images by their hash, without what does not change the picture."""
+    images = tuple(map(_fingerprint, request.images))
+    mask = _fingerprint(request.mask) if request.mask else None
+    return replace(request, images=images, mask=mask, user=None, partial_images=None, unknown=())
+
+
+def _fingerprint(image: Image) -> Image:
+    return Image(hashlib.sha256(image.data).digest(), image.url)
+
+
+def _bytes(made: Made) -> int:
+    return ENTRY + sum(len(picture.data) for picture in made.pictures)
+
+
+@hookimpl
+def provide_middlewares() -> dict[str, type]:
+    """Offer `cache`."""
+    return {"cache": Cache}

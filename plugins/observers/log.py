@@ -1,0 +1,95 @@
+"""Writes one log line for each job that ended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from gateway import Event, Result, hookimpl
+
+log = logging.getLogger("image_gateway.jobs")
+
+ENDS = ("finished", "failed", "cancelled")
+STARTED_AT_MOST = 10_000
+"""Jobs whose start is remembered; of older ones the duration is not known."""
+
+
+@dataclass
+class Log:
+    """Logs how each job ended, as readable *text* or as *json*, one line each.
+
+    Of a prompt its length and a hash are told, with *prompts* the words themselves.
+    """
+
+    format: Literal["text", "json"] = "text"
+    prompts: bool = False
+    _started: dict[str, Event] = field(init=False, default_factory=dict, repr=False)
+
+    async def observe(self, event: Event) -> None:
+        """Remember when a job began, and write the line when it ends."""
+        if event.type == "accepted":
+            if len(self._started) >= STARTED_AT_MOST:
+                del self._started[next(iter(self._started))]
+            self._started[event.job] = event
+        elif event.type in ENDS:
+            line = self._line(event, self._started.pop(event.job, None))
+            level = logging.WARNING if event.type == "failed" else logging.INFO
+            log.log(level, "%s", _json(line) if self.format == "json" else _text(line))
+
+    def _line(self, event: Event, started: Event | None) -> dict[str, Any]:
+        line: dict[str, Any] = {"job": event.job, "outcome": event.type}
+        if started is not None:
+            line |= {"model": started.data.get("model"), "seconds": round(event.at - started.at, 3)}
+        result, error = event.data.get("result"), event.data.get("error")
+        if isinstance(result, Result):
+            line |= self._finished(result)
+        if isinstance(error, Mapping):
+            line |= {"code": error.get("code"), "error": str(error.get("message"))[:500]}
+        return line
+
+    def _finished(self, result: Result) -> dict[str, Any]:
+        receipt = result.receipt
+        return {
+            "model": receipt.model,
+            "target": receipt.target,
+            "pictures": len(result.pictures),
+            "bytes": sum(picture.meta.length for picture in result.pictures),
+            "attempts": len(receipt.attempts),
+            "optimizer": receipt.optimizer,
+            "cost": receipt.cost,
+            **self._prompt(result.original),
+        }
+
+    def _prompt(self, prompt: str) -> dict[str, Any]:
+        encoded = prompt.encode("utf-8", "replace")
+        if self.prompts:
+            return {"prompt": encoded.decode()}
+        return {"prompt_length": len(prompt), "prompt_hash": hashlib.sha256(encoded).hexdigest()[:16]}
+
+
+def _json(value: Any) -> str:
+    """Write a value as one line for every reader, also for those that take U+2028 for a line's end."""
+    return orjson.dumps(value).decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", " ")
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    known = ((name, value) for name, value in line.items() if value is not None)
+    # As JSON a value is one line, whatever a prompt or an upstream put into it.
+    return " ".join(f"{name}={_word(value)}" for name, value in known)
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
+    return text if plain else _json(text)
+
+
+@hookimpl
+def provide_observers() -> dict[str, type]:
+    """Offer `log`."""
+    return {"log": Log}

@@ -1,0 +1,247 @@
+"""Pictures and prompts that are remembered."""
+
+from dataclasses import replace
+
+import pytest
+from gateway_plugins.middlewares.cache import Cache
+
+from gateway import Attempt, Caller, Image, ImageRequest, Middleware, Picture, PictureMeta, Receipt, Work
+
+SEEDED = ImageRequest("a cat", model="flux", seed=7)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Painter:
+    """Stands for the rest of the pipeline and counts what it was paid for."""
+
+    def __init__(self, expires=None, data=b"png", key="k", error=None):
+        self.expires, self.data, self.key, self.error, self.paid = expires, data, key, error, 0
+
+    async def __call__(self, work):
+        self.paid += 1
+        if self.error:
+            raise self.error
+        meta = PictureMeta(f"{self.key}{self.paid}" if self.key else "", "image/png", 8, 8, 3, "", 0, self.expires)
+        receipt = Receipt("flux", "t", attempts=(Attempt("t", "ok", 1),), cost=0.5)
+        work = replace(work, request=replace(work.request, prompt="better"), receipt=receipt)
+        return replace(work, pictures=(Picture(meta, self.data, seed=7),))
+
+
+def make(**options):
+    cache = Cache(**options)
+    cache.clock = Clock()
+    return cache
+
+
+async def draw(cache, painter, request=SEEDED, caller="alice"):
+    return await cache.around("job", Work("job-1", Caller(caller), request, request.prompt), painter)
+
+
+def test_it_fulfils_the_contract():
+    """It stands around the whole job and around the optimizers."""
+    assert isinstance(Cache(), Middleware)
+    assert Cache().stages == ("job", "optimize")
+
+
+async def test_same_request_with_a_seed_is_paid_once():
+    """The second answer has the first one's pictures and says so."""
+    cache, painter = make(), Painter()
+    first = await draw(cache, painter)
+    second = await draw(cache, painter)
+
+    assert painter.paid == 1
+    assert second.pictures == first.pictures
+    assert second.request.prompt == "better"
+    assert second.receipt.cost == 0
+    assert second.receipt.attempts == ()
+    assert "nothing was generated" in second.receipt.notes[-1]
+    assert first.receipt.notes == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SEEDED, seed=8),
+        replace(SEEDED, prompt="a dog"),
+        replace(SEEDED, model="other"),
+        replace(SEEDED, n=2),
+        replace(SEEDED, steps=3),
+        replace(SEEDED, optimize=False),
+        replace(SEEDED, images=(Image(b"in"),)),
+        replace(SEEDED, images=(Image(b"other"),)),
+        replace(SEEDED, mask=Image(b"in")),
+    ],
+)
+async def test_any_difference_is_a_new_picture(other):
+    """Only what is identical is remembered."""
+    cache, painter = make(), Painter()
+    await draw(cache, painter)
+    await draw(cache, painter, replace(SEEDED, images=(Image(b"in"),), n=5))
+    await draw(cache, painter, other)
+
+    assert painter.paid == 3
+
+
+@pytest.mark.parametrize(
+    "same", [replace(SEEDED, user="u"), replace(SEEDED, partial_images=2), replace(SEEDED, unknown=("x",))]
+)
+async def test_what_does_not_change_the_picture_does_not_count(same):
+    """The end user's name or previews make no other picture."""
+    cache, painter = make(), Painter()
+    await draw(cache, painter)
+    await draw(cache, painter, same)
+
+    assert painter.paid == 1
+
+
+async def test_without_a_seed_each_call_is_new():
+    """That is what the gateway promises."""
+    cache, painter = make(), Painter()
+    for _ in range(3):
+        await draw(cache, painter, replace(SEEDED, seed=None))
+
+    assert painter.paid == 3
+
+
+async def test_seed_zero_is_a_seed():
+    """Zero is not the same as none."""
+    cache, painter = make(), Painter()
+    for _ in range(2):
+        await draw(cache, painter, replace(SEEDED, seed=0))
+
+    assert painter.paid == 1
+
+
+async def test_callers_do_not_share_pictures():
+    """A picture belongs to the caller who paid for it."""
+    cache, painter = make(), Painter()
+    await draw(cache, painter, caller="alice")
+    await draw(cache, painter, caller="bob")
+
+    assert painter.paid == 2
+
+
+@pytest.mark.parametrize(
+    ("expires", "later", "paid"), [(1100, 90, 1), (1100, 96, 2), (None, 3599, 1), (None, 3601, 2), (1004, 0, 2)]
+)
+async def test_picture_is_remembered_while_it_is_stored(expires, later, paid):
+    """Never longer than its link lives, nor than the ttl."""
+    cache, painter = make(), Painter(expires)
+    await draw(cache, painter)
+    cache.clock.now += later
+    await draw(cache, painter)
+
+    assert painter.paid == paid
+
+
+@pytest.mark.parametrize("painter", [Painter(key=""), Painter(data=b""), Painter(data=b"x" * 20_000)])
+async def test_what_cannot_be_given_again_is_not_remembered(painter):
+    """A picture that was not stored, has no bytes here, or is too large."""
+    cache = make(memory=10_000)
+    for _ in range(2):
+        await draw(cache, painter)
+
+    assert painter.paid == 2
+
+
+async def test_memory_is_bounded():
+    """The bytes of all remembered pictures stay below the limit."""
+    cache, painter = make(memory=20_000), Painter(data=b"x" * 5_000)
+    for seed in range(10):
+        await draw(cache, painter, replace(SEEDED, seed=seed))
+
+    assert cache._made.currsize <= 20_000
+    assert len(cache._made) == 2
+
+
+async def test_failure_is_not_remembered():
+    """The next call tries again."""
+    cache, painter = make(), Painter(error=OSError())
+    for _ in range(2):
+        with pytest.raises(OSError):
+            await draw(cache, painter)
+
+    assert painter.paid == 2
+
+
+class Rewriter:
+    def __init__(self, notes=()):
+        self.asked, self.notes = 0, notes
+
+    async def __call__(self, work):
+        self.asked += 1
+        receipt = replace(work.receipt, optimizer="rewriter", notes=self.notes)
+        return replace(work, request=replace(work.request, prompt=f"better {self.asked}"), receipt=receipt)
+
+
+async def better(cache, rewriter, request, told=None):
+    tell = (lambda kind, data: told.append((kind, data))) if told is not None else (lambda kind, data: None)
+    return await cache.around("optimize", Work("j", Caller("alice"), request, request.prompt, tell=tell), rewriter)
+
+
+async def test_optimized_prompt_is_remembered():
+    """The model is asked once; events and receipt are as if it had been asked again, and say that it was not."""
+    cache, rewriter, told = make(), Rewriter(), []
+    await better(cache, rewriter, ImageRequest("a cat", seed=1))
+    again = await better(cache, rewriter, ImageRequest("a cat", n=3), told)
+
+    assert rewriter.asked == 1
+    assert again.request == ImageRequest("better 1", n=3)
+    assert again.receipt.optimizer == "rewriter"
+    assert again.receipt.notes == ("the optimized prompt was remembered",)
+    assert told == [("optimized", {"prompt": "better 1", "optimizer": "rewriter"})]
+
+
+@pytest.mark.parametrize(
+    "other", [ImageRequest("a dog"), ImageRequest("a cat", style="film"), ImageRequest("a cat", aspect_ratio="16:9")]
+)
+async def test_other_words_are_optimized_anew(other):
+    """All that an optimizer may look at makes a difference."""
+    cache, rewriter = make(), Rewriter()
+    await better(cache, rewriter, ImageRequest("a cat"))
+    await better(cache, rewriter, other)
+
+    assert rewriter.asked == 2
+
+
+async def test_fallback_is_not_remembered():
+    """A prompt that one of the optimizers could not improve gets another chance."""
+    cache, rewriter = make(), Rewriter(notes=("not optimized by 'second'",))
+    for _ in range(2):
+        await better(cache, rewriter, ImageRequest("a cat"))
+
+    assert rewriter.asked == 2
+
+
+async def test_switched_off_optimizing_is_respected():
+    """A request that wants its own words gets them."""
+    cache, rewriter = make(), Rewriter()
+    await better(cache, rewriter, ImageRequest("a cat"))
+    await better(cache, rewriter, ImageRequest("a cat", optimize=False))
+
+    assert rewriter.asked == 2
+
+
+async def test_each_half_can_be_switched_off():
+    """Only pictures or only prompts."""
+    cache, painter, rewriter = make(pictures=False), Painter(), Rewriter()
+    await draw(cache, painter)
+    await draw(cache, painter)
+    cache = make(prompts=False)
+    await better(cache, rewriter, ImageRequest("a cat"))
+    await better(cache, rewriter, ImageRequest("a cat"))
+
+    assert (painter.paid, rewriter.asked) == (2, 2)
+
+
+@pytest.mark.parametrize("options", [{"pictures": False, "prompts": False}, {"ttl": 0}])
+def test_options_that_remember_nothing_are_refused(options):
+    """Such a component is a mistake."""
+    with pytest.raises(ValueError, match="leave the component out"):
+        Cache(**options)
