@@ -69,7 +69,7 @@ def is_refusal(words: str) -> bool:
 
 def retry_after(answer: Answer, now: float | None = None) -> float | None:
     """Read ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms``, kept within 1 s and a day; None if bad."""
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    for name, factor in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         text = answer.headers.get(name, "").strip()
         if text:
             seconds = _seconds(text, factor, time.time() if now is None else now)

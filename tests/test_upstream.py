@@ -1,0 +1,428 @@
+"""What one upstream call does to keys, money and memory, fault by fault."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from gateway.calls import Answer, FormField, Outgoing, one_line
+from gateway.errors import (
+    AllowanceError,
+    BadKeyError,
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    MisconfiguredError,
+    RateLimitedError,
+    RefusedError,
+    RejectedError,
+    UnreachableError,
+    UpstreamTimeoutError,
+)
+from gateway.exchange import Http
+from gateway.options import Secret
+from gateway.upstream import Upstream
+from gateway.verdict import classify, error_words, retry_after
+from tests.fake_upstream import FakeUpstream
+
+QUICK = Http(connect=2, first_byte=0.3, total=0.5, limit=2**20)
+FIRST, SECOND = Secret("sk-canary-first-000000"), Secret("sk-canary-second-11111")
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Counting:
+    """A report that counts."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def sending(self) -> None:
+        self.sent += 1
+
+    def progress(self, done: float, note: str = "") -> None: ...
+
+    def partial(self, image: Any) -> None: ...
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Callable[..., Upstream]]:
+    """Make upstreams that are closed afterwards."""
+    made: list[Upstream] = []
+
+    def one(*keys: Secret, http: Http = QUICK, **options: Any) -> Upstream:
+        made.append(Upstream(http, keys, **options))
+        return made[-1]
+
+    yield one
+    for upstream in made:
+        await upstream.close()
+
+
+def post(fake: FakeUpstream, **more: Any) -> Outgoing:
+    return Outgoing("POST", f"{fake.base}/v1/images/generations", **{"json": {"prompt": "a cat"}, **more})
+
+
+async def test_call_bears_the_key_and_no_surprises(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Identity encoding, no cookies, our own name, the JSON as orjson writes it."""
+    fake.headers = {"Set-Cookie": "a=1"}
+    upstream = make(FIRST)
+    fake.mode, fake.error = "body", {}
+    await upstream.send(post(fake))
+    await upstream.send(post(fake))
+
+    assert fake.last.key == FIRST
+    assert fake.last.body == b'{"prompt":"a cat"}'
+    assert fake.last.headers["Accept-Encoding"] == "identity"
+    assert "Cookie" not in fake.last.headers
+    assert "Python" not in fake.last.headers["User-Agent"]
+
+
+async def test_form_arrives_as_written(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Names, file names and bytes survive, hostile ones too, and equal forms are equal byte for byte."""
+    form = (
+        FormField("prompt", 'ein "Kätzchen"\r\n--x'),
+        FormField("image", b"\x89PNG\r\n--\0", 'a"\r\nX-Evil: 1.png', "image/png"),
+    )
+    outgoing = post(fake, json=None, form=form)
+    await make().send(outgoing)
+
+    assert fake.last.fields == {"prompt": 'ein "Kätzchen"\r\n--x'}
+    assert [(name, kind, content) for name, _, kind, content in fake.last.files] == [
+        ("image", "image/png", b"\x89PNG\r\n--\0")
+    ]
+    assert fake.last.body == outgoing.body()
+
+
+async def test_keys_take_turns_over_calls(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Round robin, not always the first."""
+    upstream = make(FIRST, SECOND)
+    for _ in range(4):
+        await upstream.send(post(fake))
+
+    assert [call.key for call in fake.calls] == [FIRST, SECOND, FIRST, SECOND]
+
+
+async def test_all_keys_refused(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Each is tried once; afterwards nothing is sent at all."""
+    fake.mode = "echo:401"
+    upstream = make(FIRST, SECOND)
+    with pytest.raises(BadKeyError):
+        await upstream.send(post(fake))
+    with pytest.raises(BadKeyError) as raised:
+        await upstream.send(post(fake))
+
+    assert len(fake.calls) == 2
+    assert raised.value.sent is False
+    assert upstream.health() == {"keys": 2, "usable": 0, "refused": 2, "resting": 0}
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), ("0", 1), ("7.5", 7.5), ("date", 60), ("soon", 5), ("", 5), ("-3", 5), ("1e999", 5), ("9999999", 86400)],
+)
+async def test_rate_limit_rests_the_key(
+    header: str, seconds: float, fake: FakeUpstream, make: Callable[..., Upstream]
+) -> None:
+    """For Retry-After as seconds or date, kept within reason; garbage means a few seconds."""
+    clock = Clock()
+    fake.mode = f"limited:{header}"
+    upstream = make(FIRST, clock=clock)
+    with pytest.raises(RateLimitedError) as raised:
+        await upstream.send(post(fake))
+
+    assert raised.value.retry_after == pytest.approx(seconds, abs=2)
+    fake.mode = "ok"
+    with pytest.raises(RateLimitedError) as raised:
+        await upstream.send(post(fake))
+    assert (len(fake.calls), raised.value.sent) == (1, False)
+    clock.now += seconds + 2
+    assert (await upstream.send(post(fake))).status == 200
+
+
+async def test_soonest_key_decides_when_to_come_back(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """With all keys resting the caller is told the shortest wait, not the last one."""
+    fake.keys = {FIRST: "limited:9", SECOND: "limited:600"}
+    with pytest.raises(RateLimitedError) as raised:
+        await make(FIRST, SECOND, clock=Clock()).send(post(fake))
+
+    assert raised.value.retry_after == pytest.approx(9)
+
+
+async def test_limited_key_beside_a_refused_one(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """The caller hears of the key that comes back, whichever was tried last."""
+    fake.keys = {FIRST: "limited:9", SECOND: "echo:401"}
+    with pytest.raises(RateLimitedError) as raised:
+        await make(FIRST, SECOND, clock=Clock()).send(post(fake))
+
+    assert raised.value.retry_after == pytest.approx(9)
+
+
+async def test_used_up_allowance_rests_the_key_for_long(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Trying again in a second is pointless."""
+    clock = Clock()
+    fake.keys = {FIRST: "status:402"}
+    upstream = make(FIRST, SECOND, clock=clock)
+    await upstream.send(post(fake))
+    clock.now += 3599
+    await upstream.send(post(fake))
+
+    assert [call.key for call in fake.calls] == [FIRST, SECOND, SECOND]
+    assert upstream.health()["resting"] == 1
+
+
+async def test_account_of_several_keys_rests_whole(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Where keys share the allowance the second is not even tried."""
+    fake.mode = "status:402"
+    with pytest.raises(AllowanceError):
+        await make(FIRST, SECOND, one_account=True).send(post(fake))
+
+    assert len(fake.calls) == 1
+
+
+async def test_canary_never_shows(
+    fake: FakeUpstream, make: Callable[..., Upstream], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither errors nor logs hold a key, even when the upstream says it aloud."""
+    caplog.set_level("DEBUG")
+    seen = ""
+    for mode in ("echo:401", "echo:400", "echo:500", "reset", "html"):
+        fake.mode = mode
+        upstream = make(FIRST, private={"X-Extra": "Bearer canary-private"})
+        try:
+            answer = await upstream.send(post(fake))
+            answer.json()
+        except GatewayError as error:
+            seen += f"{error} {error!r} {error.as_json()}"
+
+    assert "canary" not in seen + caplog.text
+    assert fake.last.headers["X-Extra"] == "Bearer canary-private"
+
+
+@pytest.mark.parametrize("mode", ["hang", "hang_in_body", "drip"])
+async def test_deadlines_hold(mode: str, fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """A silent upstream, one that stops in the middle, one that drips: each is left at the deadline, once."""
+    fake.mode = mode
+    report = Counting()
+    started = time.monotonic()
+    with pytest.raises(UpstreamTimeoutError) as raised:
+        await make(http=Http(connect=0.1, first_byte=0.1, total=0.3)).send(post(fake), report)
+
+    assert time.monotonic() - started < 1
+    assert (len(fake.calls), report.sent) == (1, 1)
+    assert (raised.value.sent, raised.value.billed, raised.value.retryable) == (True, None, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://nobody.invalid/", "host name"),
+        ("http://127.0.0.1:1/", "no connection"),
+        ("http://", "URL"),
+    ],
+)
+async def test_unreachable(url: str, words: str, make: Callable[..., Upstream]) -> None:
+    """What was never sent may be tried elsewhere; nobody is told addresses."""
+    report = Counting()
+    with pytest.raises(UnreachableError) as raised:
+        await make(FIRST).send(Outgoing("POST", url, json={}), report)
+
+    assert words in raised.value.message
+    assert "127.0.0.1" not in raised.value.message
+    assert (raised.value.sent, raised.value.billed, report.sent) == (False, False, 0)
+
+
+async def test_tls_where_there_is_none(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """A failed handshake sent nothing."""
+    with pytest.raises(UnreachableError):
+        await make().send(Outgoing("POST", fake.base.replace("http:", "https:"), json={}))
+
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("mode", ["big", "endless", "endless:junk", "bomb"])
+async def test_too_much_is_cut(mode: str, fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """100 MB, endless, or packed tight: reading stops at the limit, and memory stays."""
+    fake.mode = mode
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BrokenAnswerError):
+        await make(http=Http(connect=1, first_byte=2, total=5)).send(post(fake))
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 1024
+    assert fake.sent < 30 * 2**20
+
+
+async def test_gzip_that_nobody_asked_for_is_read(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Some proxies pack whatever passes."""
+    fake.mode = "gzip"
+
+    assert (await make().send(post(fake))).json()["data"]
+
+
+async def test_redirect_is_not_followed(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """A key must not wander to where an answer points."""
+    fake.mode = f"redirect:{fake.base}/elsewhere"
+    with pytest.raises(BrokenAnswerError) as raised:
+        await make(FIRST).send(post(fake))
+
+    assert len(fake.calls) == 1
+    assert fake.base not in raised.value.message
+
+
+@pytest.mark.parametrize("mode", ["headers:many", "headers:long", "headers:torn"])
+async def test_absurd_headers(mode: str, fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """What is not HTTP is a broken answer, and nothing of it is reflected."""
+    fake.mode = mode
+    with pytest.raises(BrokenAnswerError) as raised:
+        await make().send(post(fake))
+
+    assert "canary" not in raised.value.message
+    assert len(raised.value.message) < 200
+
+
+async def test_pieces_are_watched_as_they_come(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """A stream is seen while it arrives; an error body is not."""
+    seen: list[bytes] = []
+    answer = await make().send(post(fake), watch=seen.append)
+
+    assert b"".join(seen) == answer.body
+    fake.mode = "status:500"
+    seen.clear()
+    with pytest.raises(BusyUpstreamError):
+        await make().send(post(fake), watch=seen.append)
+    assert not seen
+
+
+async def test_follow_up_bears_the_key_of_its_job(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """Another account does not know the job."""
+    upstream = make(FIRST, SECOND)
+    answer = await upstream.send(post(fake))
+    for _ in range(3):
+        await upstream.send(post(fake), after=answer)
+
+    assert [call.key for call in fake.calls] == [FIRST] * 4
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "schlüssel", "a\0"])
+def test_key_that_cannot_be_sent_is_refused_at_start(key: str) -> None:
+    """Else the first paying customer would find it."""
+    with pytest.raises(ValueError, match="key") as raised:
+        Upstream(Http(), [Secret(key)])
+
+    assert key not in str(raised.value)
+
+
+def says(status: int, body: bytes = b"", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, {"Content-Type": "application/json", **named}, body)
+
+
+OPENAI = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (says(200, b"{}"), None),
+        (says(204), None),
+        (says(302), BrokenAnswerError),
+        (says(400), RejectedError),
+        (says(400, OPENAI % (b"no", b"invalid_request_error", b"unknown_parameter")), RejectedError),
+        (says(400, OPENAI % (b"no", b"image_generation_user_error", b"moderation_blocked")), RefusedError),
+        (says(400, OPENAI % (b"no", b"invalid_request_error", b"content_policy_violation")), RefusedError),
+        (says(400, OPENAI % (b"rejected by our safety system", b"x", b"y")), RefusedError),
+        (says(400, OPENAI % (b"limit", b"x", b"billing_hard_limit_reached")), AllowanceError),
+        (
+            says(400, b'{"error":{"code":"contentFilter","message":"no","inner_error":{"code":"x"}}}'),
+            RefusedError,
+        ),
+        (
+            says(400, b'{"error":{"code":"x","message":"no","inner_error":{"code":"ResponsibleAIPolicyViolation"}}}'),
+            RefusedError,
+        ),
+        (says(401), BadKeyError),
+        (says(401, b'"Invalid token"'), BadKeyError),
+        (says(402), AllowanceError),
+        (says(403), BadKeyError),
+        (says(403, b'{"detail":"User is locked. Reason: Exhausted balance."}'), AllowanceError),
+        (says(403, b'{"error":{"code":403,"message":"requires moderation","metadata":{}}}'), RefusedError),
+        (says(404), MisconfiguredError),
+        (says(405), MisconfiguredError),
+        (says(408), BusyUpstreamError),
+        (says(409), BusyUpstreamError),
+        (says(413), RejectedError),
+        (says(418), RejectedError),
+        (says(422, b'{"detail":[{"loc":["body"],"msg":"bad size","type":"value_error"}]}'), RejectedError),
+        (says(422, b'{"detail":[{"msg":"no","type":"content_policy_violation"}]}'), RefusedError),
+        (says(422, b'{"error":{"message":"NSFW content detected"}}'), RefusedError),
+        (says(425), BusyUpstreamError),
+        (says(429), RateLimitedError),
+        (says(429, OPENAI % (b"no", b"insufficient_quota", b"insufficient_quota")), AllowanceError),
+        (says(451), RefusedError),
+        (says(500), BusyUpstreamError),
+        (says(503), BusyUpstreamError),
+        (says(529), BusyUpstreamError),
+        (says(599), BusyUpstreamError),
+    ],
+)
+def test_status_and_words_make_the_class(answer: Answer, kind: type[GatewayError] | None) -> None:
+    """The table of error classes, row by row."""
+    assert type(classify(answer)) is (kind or type(None))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error":{"message":"it broke"}}', "it broke"),
+        (b'{"error":"it broke"}', "it broke"),
+        (b'{"errors":[{"code":5006,"message":"AiError: bad"}],"success":false}', "AiError: bad"),
+        (b'{"detail":"it broke"}', "it broke"),
+        (b'{"detail":{"error":"it broke"}}', "it broke"),
+        (b'{"detail":[{"loc":["body"],"msg":"bad size"}]}', "bad size"),
+        (b'{"code":"x","error":"it broke"}', "it broke"),
+        (b'{"code":20012,"message":"it broke","data":null}', "it broke"),
+        (b'{"title":"Payment","detail":"it broke","status":402}', "it broke"),
+        (b'"Invalid token"', "Invalid token"),
+        (b"", ""),
+        (b"<!DOCTYPE html><script>x</script>", "an HTML page"),
+        (b"{broken", ""),
+        (b'{"error":{"message":"a\\nb\\u0000c\\u202ed"}}', "a b c d"),
+        (b'{"error":{"message":"key sk-abc123def456 is bad"}}', "key … is bad"),
+        (b'{"error":{"message":"Authorization: Bearer abc.def was wrong"}}', "Authorization: … was wrong"),
+        (b'{"error":17}', ""),
+        (b"[[[[[[[[[1]]]]]]]]]", ""),
+    ],
+)
+def test_words_of_the_upstream_are_found(body: bytes, words: str) -> None:
+    """Wherever an API puts them: one line, no control characters, no secrets, no page."""
+    assert error_words(says(400, body)) == words
+
+
+def test_long_words_are_cut() -> None:
+    """A megabyte of complaint is a line."""
+    assert len(error_words(says(400, b'{"error":"' + b"very long " * 100_000 + b'"}'))) == 300
+
+
+def test_dates_in_the_past_mean_now() -> None:
+    """A clock that is behind must not make a wait of minus an hour."""
+    answer = says(429, Retry_After=formatdate(1_000_000, usegmt=True))
+
+    assert retry_after(answer, now=1_003_600) == 1
+    assert retry_after(says(429, retry_after_ms="1500")) == 1.5
+
+
+def test_own_secrets_are_masked_wherever_they_stand() -> None:
+    """Even short ones that look like words."""
+    assert one_line("the key hunter2 is wrong", ["hunter2"]) == "the key … is wrong"
