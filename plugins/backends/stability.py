@@ -27,6 +27,7 @@ from gateway import (
     Upstream,
     classify,
     decode,
+    error_words,
     hookimpl,
     model_path,
 )
@@ -147,6 +148,8 @@ def _classify(answer: Answer) -> GatewayError | None:
     error = classify(answer)
     if isinstance(error, RateLimitedError) and error.retry_after is None:
         error.retry_after = TIME_OUT
+    if answer.status == 403 and b"content_moderation" in answer.body[:4096]:
+        return RefusedError(f"refused the content (HTTP 403: {error_words(answer)})")
     return error
 
 

@@ -1,0 +1,197 @@
+"""AUTOMATIC1111: one job at a time, progress beside it, an interrupt when nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+from gateway_plugins.backends.automatic1111 import Automatic1111
+
+from gateway import BrokenAnswerError, BusyUpstreamError, Image, ImageRequest, Secret, Size, UpstreamTimeoutError
+from tests.fake_upstream import png
+from tests.plugins.backends.vendors import PICTURE, QUICK, Told, draw, open_vendor
+
+ASKED = ImageRequest("a cat")
+
+
+class Watched(Told):
+    """Tells when progress was reported *often* times."""
+
+    def __init__(self, often: int) -> None:
+        super().__init__()
+        self.often = often
+        self.seen = asyncio.Event()
+
+    def progress(self, done: float, note: str = "") -> None:
+        super().progress(done, note)
+        if len(self.done) >= self.often:
+            self.seen.set()
+
+
+def test_the_call_bears_each_field():
+    """By its name there; several pictures are drawn one after the other."""
+    request = ImageRequest(
+        "a cat",
+        model="sdxl.safetensors",
+        n=3,
+        size=Size(768, 512),
+        seed=1,
+        steps=20,
+        guidance=6,
+        negative_prompt="dogs",
+    )
+    outgoing = Automatic1111("http://gpu:7860/", extra={"sampler_name": "Euler"}).outgoing(request)
+
+    assert (outgoing.method, outgoing.url) == ("POST", "http://gpu:7860/sdapi/v1/txt2img")
+    assert outgoing.json == {
+        "prompt": "a cat",
+        "negative_prompt": "dogs",
+        "width": 768,
+        "height": 512,
+        "steps": 20,
+        "cfg_scale": 6,
+        "seed": 1,
+        "n_iter": 3,
+        "batch_size": 1,
+        "sampler_name": "Euler",
+        "override_settings": {"sd_model_checkpoint": "sdxl.safetensors"},
+        "override_settings_restore_afterwards": False,
+    }
+
+
+def test_flux_in_forge_has_its_guidance_elsewhere():
+    """cfg_scale is 1 then."""
+    body = Automatic1111(distilled=True).outgoing(ImageRequest("x", guidance=3.5)).json
+
+    assert (body["distilled_cfg_scale"], body["cfg_scale"]) == (3.5, 1)
+
+
+def test_an_edit_goes_to_img2img():
+    """With the picture, how far it may be left behind, and the mask."""
+    picture = Image(png())
+    outgoing = Automatic1111(denoising=0.5).outgoing(ImageRequest("x", images=(picture,), mask=picture))
+
+    assert outgoing.url.endswith("/sdapi/v1/img2img")
+    assert outgoing.json["init_images"] == [base64.b64encode(png()).decode()]
+    assert outgoing.json["denoising_strength"] == 0.5
+    assert {"mask", "inpainting_fill", "inpaint_full_res"} <= set(outgoing.json)
+
+
+async def test_the_pictures_are_the_first_of_the_list():
+    """A grid may follow; the seeds are in a JSON within the JSON."""
+    async with open_vendor("automatic1111") as (_, backend):
+        images = await draw(backend, ImageRequest("a cat", n=2))
+
+    assert images == [Image(PICTURE, seed=11), Image(PICTURE, seed=12)]
+
+
+@pytest.mark.parametrize("info", [None, "", "{", "[]", '{"all_seeds": 5}', '{"all_seeds": ["x"]}', {"all_seeds": []}])
+async def test_strange_seeds_are_no_seeds(info: Any):
+    """They are no reason to lose the picture."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        fake.result = {"images": [fake.encoded()], "info": info}
+
+        assert await draw(backend, ASKED) == [Image(PICTURE)]
+
+
+@pytest.mark.parametrize("images", [None, [], [5], "x", [""], ["%%"]])
+async def test_no_pictures_are_a_broken_answer(images: Any):
+    """200 is not success."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        fake.result = {"images": images}
+        with pytest.raises(BrokenAnswerError):
+            await draw(backend, ASKED)
+
+
+async def test_progress_and_previews_are_told_meanwhile():
+    """Asked for beside the call; the same preview is shown once."""
+    told = Watched(3)
+    async with open_vendor("automatic1111") as (fake, backend):
+        fake.modes.append("hang")
+        job = asyncio.create_task(draw(backend, ASKED, told))
+        await told.seen.wait()
+        fake.released.set()
+        await job
+
+    assert set(told.done) == {0.5}
+    assert told.partials == [b"preview"]
+
+
+async def test_broken_progress_does_not_lose_the_picture():
+    """What is told meanwhile is not what is wanted."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        fake.modes.append("slow:0.1")
+        fake.modes.extend(["html", "status:500", "reset"])
+
+        assert await draw(backend, ASKED) == [Image(PICTURE, seed=11)]
+
+
+async def test_cancelling_interrupts():
+    """One's own engine does not draw for nobody."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        told = Watched(1)
+        fake.modes.append("hang")
+        job = asyncio.create_task(draw(backend, ASKED, told))
+        await told.seen.wait()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+        assert "POST /sdapi/v1/interrupt" in fake.paths()
+
+
+async def test_a_timeout_interrupts_and_may_be_tried_elsewhere():
+    """It cost nothing but electricity."""
+    async with open_vendor("automatic1111") as (fake, _):
+        fake.modes.append("hang")
+        async with Automatic1111(fake.base, http=type(QUICK)(first_byte=0.05, connect=0.05, total=0.1)) as backend:
+            with pytest.raises(UpstreamTimeoutError) as caught:
+                await draw(backend, ASKED)
+
+        assert fake.paths()[-1] == "POST /sdapi/v1/interrupt"
+    assert (caught.value.retryable, caught.value.billed) == (True, False)
+
+
+async def test_jobs_wait_for_each_other():
+    """The progress is one for all, and an interrupt stops whatever runs."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        told = Watched(3)
+        fake.modes.append("hang")
+        first = asyncio.create_task(draw(backend, ASKED, told))
+        second = asyncio.create_task(draw(backend, ASKED))
+        await told.seen.wait()
+        drawn = [path for path in fake.paths() if path.endswith("txt2img")]
+        fake.released.set()
+        await asyncio.gather(first, second)
+
+    assert len(drawn) == 1
+
+
+async def test_the_login_is_basic_and_never_shown():
+    """As ``--api-auth`` wants it."""
+    async with open_vendor("automatic1111") as (fake, _):
+        async with Automatic1111(fake.base, "user", Secret("canary"), QUICK) as backend:
+            await draw(backend, ASKED)
+            fake.mode = "status:401"
+            with pytest.raises(Exception, match="key") as caught:
+                await draw(backend, ASKED)
+
+        assert fake.calls[0].headers["Authorization"] == "Basic " + base64.b64encode(b"user:canary").decode()
+    assert "canary" not in f"{caught.value} {backend!r}"
+
+
+async def test_out_of_memory_is_told_in_its_words():
+    """500 with an error's name."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        fake.error = {"error": "OutOfMemoryError", "detail": "", "errors": "CUDA out of memory."}
+        fake.mode = "status:500"
+        with pytest.raises(BusyUpstreamError, match="OutOfMemoryError"):
+            await draw(backend, ASKED)
+
+
+def test_a_colon_in_the_user_name_is_refused():
+    """It would end the name."""
+    with pytest.raises(ValueError, match="colon"):
+        Automatic1111(username="a:b")
