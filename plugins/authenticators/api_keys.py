@@ -53,15 +53,27 @@ class Key:
 
 
 def _entries(value: Any) -> Any:
-    """Split texts on commas, so that one environment variable may hold several keys."""
-    if isinstance(value, (str, Mapping)):
+    """Make a mapping of each text; commas split it, so that one environment variable may hold several keys."""
+    if isinstance(value, (str, Mapping, Key)):
         value = [value]
     if not isinstance(value, Iterable):
         return value
     parts = [part for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
     if any(isinstance(part, str) and not part.strip() for part in parts):
         raise ValueError("a key is empty; an unset or empty variable is not a key")
-    return [Secret(part.strip()) if isinstance(part, str) else part for part in parts]
+    return [_mapping(part.strip()) if isinstance(part, str) else part for part in parts]
+
+
+def _mapping(text: str) -> dict[str, Secret]:
+    if not text.startswith("sha256:"):
+        return {"key": Secret(text)}
+    if not HASHED.fullmatch(text):
+        raise ValueError("sha256: must be followed by 64 hexadecimal digits")
+    return {"sha256": Secret(text)}
+
+
+Entries = tuple[Key | str, ...] | Key | str
+"""What may stand in the YAML; all of it is read as a tuple of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ class ApiKeys:
     disabled. The key ``generate`` stands for a random one that is made at the first start and kept in *file*.
     """
 
-    keys: Annotated[tuple[Key | Secret, ...], BeforeValidator(_entries)] = field(repr=False)
+    keys: Annotated[tuple[Key, ...], BeforeValidator(_entries, json_schema_input_type=Entries)] = field(repr=False)
     file: Path = Path(".image-gateway/key")
     generated: Secret | None = field(init=False, default=None, repr=False)
     clock: Callable[[], float] = field(init=False, default=time.time, repr=False)
@@ -90,7 +102,7 @@ class ApiKeys:
     _asked: Key | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        given = [_as_key(key) for key in _entries(self.keys)]
+        given = [key if isinstance(key, Key) else Key(**key) for key in _entries(self.keys)]
         if not given:
             raise ValueError("there is no key; nobody could use the gateway (the key 'generate' makes a random one)")
         asked = [key for key in given if key.key == GENERATE]
@@ -125,17 +137,6 @@ class ApiKeys:
         if entry.expires is not None and self.clock() >= entry.expires:
             raise AuthenticationError("this API key has expired", code="key_expired")
         return entry.caller
-
-
-def _as_key(key: Any) -> Key:
-    if isinstance(key, Key):
-        return key
-    if isinstance(key, Mapping):
-        return Key(**key)
-    hashed = HASHED.fullmatch(key)
-    if key.startswith("sha256:") and not hashed:
-        raise ValueError("sha256: must be followed by 64 hexadecimal digits")
-    return Key(sha256=hashed[1]) if hashed else Key(key=Secret(key))
 
 
 def _entry(key: Key) -> Entry:

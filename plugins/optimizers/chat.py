@@ -85,6 +85,11 @@ class Chat:
                 raise ValueError(f"system_message has an unknown placeholder {{{name}}}; known: {known}")
         self._upstream = Upstream(self.http, self.keys)
 
+    @property
+    def label(self) -> str:
+        """What answers name as the author of the prompt."""
+        return self.model
+
     async def __aenter__(self) -> Chat:
         await self._upstream.open()
         return self

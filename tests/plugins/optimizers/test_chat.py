@@ -46,6 +46,11 @@ async def test_model_is_asked_in_the_openai_form(fake, make):
     }
 
 
+async def test_answers_name_the_model(make):
+    """The label is what "Prompt Model" shows."""
+    assert (await make()).label == "fake-model"
+
+
 async def test_what_is_shown_is_what_is_sent(fake, make):
     """`explain` shows the very call, without credentials."""
     chat = await make()
