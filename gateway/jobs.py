@@ -137,12 +137,16 @@ class Job:
     def forget_bytes(self) -> None:
         """Let go of pixels that only waiting callers needed; storage has them."""
         if self.result and all(picture.meta.key for picture in self.result.pictures):
-            pictures = tuple(replace(picture, data=b"") for picture in self.result.pictures)
-            self.result = replace(self.result, pictures=pictures)
+            self.result = without_bytes(self.result)
         self.request = replace(self.request, images=(), mask=None) if self.request.images else self.request
         for place, event in enumerate(self.events):
             if event.type == "partial":
                 self.events[place] = replace(event, data={k: v for k, v in event.data.items() if k != "image"})
+
+
+def without_bytes(result: Result) -> Result:
+    """Give the same result without its pixels."""
+    return replace(result, pictures=tuple(replace(picture, data=b"") for picture in result.pictures))
 
 
 Run = Callable[[Job], Awaitable[Result]]
@@ -320,7 +324,7 @@ class Jobs:
             job.tell(job.state, {**error.as_json(), "sent": job.sent})
         else:
             assert result is not None
-            job.tell("finished", {"result": result})
+            job.tell("finished", {"result": without_bytes(result)})
         if not job._readers:
             job.forget_bytes()
         self._leave(job, waited)

@@ -111,6 +111,15 @@ def _split(value: Any) -> Any:
     ]
 
 
+def _without_empty(value: Any) -> Any:
+    return [item for item in value if item != ""] if isinstance(value, list) else value
+
+
+def _without_empty(value: Any) -> Any:
+    """An empty variable means an empty list, not a list of one empty word."""
+    return [item for item in value if item != ""] if isinstance(value, list) else value
+
+
 def _filled_list(value: Any) -> Any:
     if isinstance(value, list) and any(isinstance(item, str) and not item for item in value):
         raise ValueError("a key is empty; an unset or empty variable is not a key")
@@ -131,4 +140,4 @@ RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/mi
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})
 Keys = Annotated[tuple[Secret, ...], BeforeValidator(_filled_list), BeforeValidator(_split), _TEXTS]
-Words = Annotated[tuple[str, ...], BeforeValidator(_split), _TEXTS]
+Words = Annotated[tuple[str, ...], BeforeValidator(_without_empty), BeforeValidator(_split), _TEXTS]

@@ -117,11 +117,11 @@ class Runtime:
 
     def resolve(self, name: str | None, caller: Caller) -> Resolved:
         """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
-        usable = {n: m for n, m in self.settings.models.items() if "*" in n or caller.may_use(n)}
+        usable = [known for known in self.settings.models if "*" in known or caller.may_use(known)]
         public, recipe, matched = resolve(
             name, self.settings.models, self.settings.default_model, self.settings.unknown_model, usable
         )
-        if not caller.may_use(public):
+        if not (caller.may_use(public) or caller.may_use(name or public)):
             raise PermissionError_(f"this key may not use the model {public!r}", param="model")
         return Resolved(public, recipe, matched)
 
