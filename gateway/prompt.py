@@ -79,13 +79,15 @@ def read_prompt(text: str, ratios: Mapping[str, Size], default: Size, legacy: bo
     day and quoted text are words to draw and stay. Flags ``---tl`` and ``---ntl`` are taken out, wherever they stand.
     *legacy* reads as Worker A did: the first pair followed by white space decides, known or not.
     """
-    flags = frozenset(flag.lower() for flag in FLAG.findall(text))
-    while found := FLAG.search(text):
+    flags = frozenset(flag.lower() for flag in FLAG.findall(text)) if "---" in text else frozenset[str]()
+    while flags and (found := FLAG.search(text)):
         text = _cut(text, found.start(), found.end())
     return _read_legacy(text, ratios, default, flags) if legacy else _read_last(text, ratios, default, flags)
 
 
 def _read_last(text: str, ratios: Mapping[str, Size], default: Size, flags: frozenset[str]) -> PromptReading:
+    if not any(colon in text for colon in ":：∶"):
+        return PromptReading(text.strip(), default, None, flags)
     quoted = [found.span() for found in QUOTED.finditer(text) if found.span() != (0, len(text))]
     chosen: tuple[re.Match[str], str] | None = None
     for found in RATIO.finditer(text):
