@@ -13,7 +13,7 @@ from gateway.endpoints.health import health
 from gateway.endpoints.images import generations
 from gateway.endpoints.jobs import cancel_job, follow_job, list_jobs, show_job
 from gateway.endpoints.models import list_models, show_model
-from gateway.endpoints.stored import image, proxy
+from gateway.endpoints.stored import delete, image, proxy, show, show_all
 from gateway.endpoints.welcome import page, welcome
 from gateway.middleware import PUBLIC, add_identity, around
 from gateway.runtime import RUNTIME, Runtime
@@ -71,6 +71,9 @@ def routes() -> list[tuple[str, str, Handler]]:
         ("GET", "/v1/jobs/{id}", show_job),
         ("DELETE", "/v1/jobs/{id}", cancel_job),
         ("GET", "/v1/jobs/{id}/events", follow_job),
+        ("GET", "/v1/pictures", show_all),
+        ("GET", "/v1/pictures/{key}", show),
+        ("DELETE", "/v1/pictures/{key}", delete),
     ]
     return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:6]]
 

@@ -111,8 +111,14 @@ class ModelNotFoundError(NotFoundError):
 
 
 class MethodError(RequestError):
+    """*allowed* is the value of the Allow header."""
+
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class ConflictError(RequestError):

@@ -54,7 +54,7 @@ class Observing:
             event = await queue.get()
             try:
                 await observer.observe(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  - logged once with the observer's name
                 self._complain(name, "failed", with_trace=True)
             finally:
                 queue.task_done()

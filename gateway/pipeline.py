@@ -79,7 +79,7 @@ class Pipeline:
                 prompt = clean_text(await optimizer.optimize(work.request))
             except GatewayError as error:
                 work = _unoptimized(work, name, error.message)
-            except Exception:  # noqa: BLE001  - a plugin's fault must not cost the user the picture
+            except Exception:
                 log.exception("optimizer %s failed", name)
                 work = _unoptimized(work, name, "it failed by a fault of its own")
             else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.options import ByteSize, Duration, Secret, SizeOption, Words, parse_host_port
+from gateway.options import ByteSize, Duration, Keys, Secret, SizeOption, Words, parse_host_port
 from gateway.values import Size
 
 Fit = Literal["crop", "pad", "scale", "leave"]
@@ -37,6 +37,7 @@ class Server:
 
     *public_url* is how browsers reach it; without it the Host header counts, and ``X-Forwarded-*`` only from
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
+    *error_codes* renames errors for clients of an older service: ``model_not_found: 400 unsupported_image_model``.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +49,7 @@ class Server:
     body_timeout: Duration = 30
     keep_alive: Duration = 75
     shutdown_timeout: Duration = 60
+    error_codes: Mapping[str, Annotated[str, Field(pattern=r"^[45][0-9][0-9] [a-z_]+$")]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Jobs:
 
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
     white space, so that proxies do not cut it; 0 switches that off. *state* is a file that finished jobs survive in.
+    *webhook_keys* sign the messages to callers' servers.
     """
 
     running: Annotated[int, Field(ge=1)] = 64
@@ -67,6 +70,7 @@ class Jobs:
     keep: Duration = 3600
     keep_alive: Duration = 25
     state: str | None = None
+    webhook_keys: Keys = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,23 @@ class TargetSettings:
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """Parameters that a model's requests get when the caller asks for none."""
+
+    size: SizeOption | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    negative_prompt: str | None = None
+    quality: str | None = None
+    style: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    moderation: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """The recipe of a name that callers may ask for; the name may be a pattern (``flux-*``), then ``*`` in a target's
     model stands for what matched. *storage* may be left out when there is only one."""
@@ -159,7 +180,7 @@ class ModelSettings:
     fit: Fit = "crop"
     strict: bool = False
     retry_sent: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,10 @@ class PictureMeta:
     model: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
+
 
 class Body(Protocol):
     """The bytes of a stored picture, whole or in part."""

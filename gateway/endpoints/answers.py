@@ -115,7 +115,11 @@ def usage_of(result: Result) -> dict[str, int]:
     if result.usage:
         return dict(result.usage)
     words = max(1, len(result.original) // 4)
-    return {"prompt_tokens": words, "completion_tokens": len(result.pictures), "total_tokens": words + len(result.pictures)}
+    return {
+        "prompt_tokens": words,
+        "completion_tokens": len(result.pictures),
+        "total_tokens": words + len(result.pictures),
+    }
 
 
 def meta_json(meta: PictureMeta) -> dict[str, Any]:

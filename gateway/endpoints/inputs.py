@@ -33,5 +33,7 @@ async def _input_image(url: str, runtime: Runtime, param: str) -> Image:
     except BlockedAddressError as error:
         raise RequestError(f"{param}: {error.message}", param=param, code=error.code) from None
     except UpstreamError as error:
-        raise RequestError(f"{param} could not be fetched: {error.message}", param=param, code="invalid_image") from None
+        raise RequestError(
+            f"{param} could not be fetched: {error.message}", param=param, code="invalid_image"
+        ) from None
     return await checked_image(data, runtime, param)

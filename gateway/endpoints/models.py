@@ -59,7 +59,5 @@ def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
         "permission": [],
         "description": made.settings.description,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["image"]},
-        "capabilities": [
-            {"target": target.name, **target.capabilities.as_json()} for target in made.targets
-        ],
+        "capabilities": [{"target": target.name, **target.capabilities.as_json()} for target in made.targets],
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.endpoints.answers import CALLER, public_base
+from gateway.endpoints.answers import public_base
 from gateway.endpoints.image import serve_picture
 from gateway.endpoints.image_proxy import serve_proxy
+from gateway.endpoints.pictures import delete_picture, list_pictures, show_picture
 from gateway.runtime import RUNTIME
 
 
@@ -20,3 +21,21 @@ async def proxy(request: web.Request) -> web.StreamResponse:
     """Serve a picture of the web for a signed link or an allowed host."""
     runtime = request.app[RUNTIME]
     return await serve_proxy(request, runtime.fetcher, runtime.settings.proxy)
+
+
+async def show_all(request: web.Request) -> web.StreamResponse:
+    """List the caller's pictures."""
+    runtime = request.app[RUNTIME]
+    return await list_pictures(request, runtime.storages, public_base(request, runtime.settings.server))
+
+
+async def show(request: web.Request) -> web.StreamResponse:
+    """Show one of the caller's pictures."""
+    runtime = request.app[RUNTIME]
+    return await show_picture(request, runtime.storages, public_base(request, runtime.settings.server))
+
+
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Delete one of the caller's pictures."""
+    runtime = request.app[RUNTIME]
+    return await delete_picture(request, runtime.storages, runtime.derived)
