@@ -49,6 +49,8 @@ BROKEN = (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError, At
 DEVICES: dict[str, threading.Lock] = {}
 """One job at a time per device. A device belongs to the whole process, however many components draw on it."""
 
+LOADING = threading.Lock()
+
 
 @dataclass(eq=False)
 class Diffusers:
@@ -228,14 +230,16 @@ class Diffusers:
         dtype = {"cpu": "float32", "mps": "float16"}.get(device, "bfloat16") if self.dtype == "auto" else self.dtype
         options = {"variant": self.variant} if self.variant else {}
         try:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                self.path, torch_dtype=getattr(torch, dtype), local_files_only=self.offline, **options
-            )
-            pipeline.set_progress_bar_config(disable=True)
-            if self.offload and device != "cpu":
-                pipeline.enable_model_cpu_offload(device=device)
-            else:
-                pipeline.to(device)
+            # While one is loaded, its libraries make every new module of the process an empty one.
+            with LOADING:
+                pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                    self.path, dtype=getattr(torch, dtype), local_files_only=self.offline, **options
+                )
+                pipeline.set_progress_bar_config(disable=True)
+                if self.offload and device != "cpu":
+                    pipeline.enable_model_cpu_offload(device=device)
+                else:
+                    pipeline.to(device)
         except (*BROKEN, ImportError) as error:
             raise self._cannot_load(error) from error
         self._learn(type(pipeline))
