@@ -9,6 +9,8 @@ from aiohttp.test_utils import TestServer
 
 from tests.fake_upstream import FakeUpstream, make_app
 
+pytest_plugins = ["tests.canaries"]
+
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeUpstream]:
