@@ -41,13 +41,15 @@ from gateway.errors import (
     UpstreamTimeoutError,
 )
 from gateway.hookspecs import hookimpl
+from gateway.imaging import inspect
 from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
-from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, settle, unpack_meta, unpack_small
+from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, seal, settle, unpack_meta, unpack_small
 from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
+from gateway.retouch import encode_picture, finish, open_picture
 from gateway.upstream import (
     Answer,
     FormField,
@@ -150,10 +152,13 @@ __all__ = [
     "classify",
     "decode",
     "decode_base64",
+    "encode_picture",
     "error_code",
     "error_words",
+    "finish",
     "fit_words",
     "hookimpl",
+    "inspect",
     "is_alive",
     "is_key",
     "is_picture",
@@ -162,12 +167,14 @@ __all__ = [
     "may_follow",
     "model_path",
     "one_line",
+    "open_picture",
     "pack_meta",
     "pack_small",
     "poll",
     "prompt_of_answer",
     "repaint_mask",
     "retry_after",
+    "seal",
     "settle",
     "shrunk",
     "translated",

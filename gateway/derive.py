@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from cachetools import LRUCache
 
 from gateway.imaging import inspect
-from gateway.retouch import bring_to, encode, load, media_type_of
+from gateway.retouch import bring_to, encode_picture, media_type_of, open_picture
 from gateway.values import Image, Size
 
 Key = tuple[str, str, Hashable]
@@ -34,11 +34,11 @@ def derive(
     image = inspect(Image(data=data), pixels)
     if width is None and height is None and quality is None and target in ("", image.media_type):
         return image
-    picture, media_type = load(data, pixels)
+    picture, media_type = open_picture(data, pixels)
     size = _smaller(Size(*picture.size), width, height)
     if size != Size(*picture.size):
         picture = bring_to(picture, size, "crop")
-    return encode(picture, target or media_type, quality)
+    return encode_picture(picture, target or media_type, quality)
 
 
 def _smaller(size: Size, width: int | None, height: int | None) -> Size:

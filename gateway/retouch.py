@@ -42,10 +42,10 @@ def finish(
     encoded = image.media_type == target and (quality is None or target not in LOSSY)
     if image.media_type and fits and encoded:
         return image
-    picture, media_type = load(image.data, pixels)
+    picture, media_type = open_picture(image.data, pixels)
     if size is not None and not fits:
         picture = bring_to(picture, size, fit, (target or media_type) in WITH_ALPHA)
-    return replace(encode(picture, target or media_type, quality), **_told(image))
+    return replace(encode_picture(picture, target or media_type, quality), **_told(image))
 
 
 def _touches(inner: Size, outer: Size) -> bool:
@@ -62,7 +62,7 @@ def media_type_of(output_format: str) -> str:
         raise RequestError(f"unknown picture format {output_format!r}; known: {known}", param="output_format") from None
 
 
-def load(data: bytes, pixels: int = 50_000_000) -> tuple[Pillow.Image, str]:
+def open_picture(data: bytes, pixels: int = 50_000_000) -> tuple[Pillow.Image, str]:
     """Decode a picture upright and in plain colours (L, RGB or RGBA), and name its media type."""
     try:
         opened = decode(data, pixels=pixels)
@@ -85,7 +85,7 @@ def bring_to(picture: Pillow.Image, size: Size, fit: Fit, alpha: bool = False) -
     return made
 
 
-def encode(picture: Pillow.Image, media_type: str, quality: int | None = None) -> Image:
+def encode_picture(picture: Pillow.Image, media_type: str, quality: int | None = None) -> Image:
     """Write *picture* (plain colours) as *media_type*; JPEG has no transparency, so it gets a white ground."""
     if media_type == "image/jpeg":
         picture = flat(picture)
