@@ -1,4 +1,4 @@
-"""The command line: ``image-gateway serve | check | schema | plugins | keys``."""
+"""The command line: ``image-gateway serve | check | schema | plugins | keys | pictures``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from gateway.commands.check import check
 from gateway.commands.keys import keys
+from gateway.commands.pictures import pictures
 from gateway.commands.plugins import plugins
 from gateway.commands.schema import schema
 from gateway.commands.serve import serve
@@ -17,5 +18,5 @@ def main() -> None:
     """One OpenAI-compatible endpoint and one key in front of many image models."""
 
 
-for command in (serve, check, schema, plugins, keys):
+for command in (serve, check, schema, plugins, keys, pictures):
     main.add_command(command)

@@ -41,6 +41,7 @@ from gateway import (
     is_whole,
     pack_meta,
     pack_small,
+    seal,
     settle,
     unpack_meta,
     unpack_small,
@@ -113,7 +114,7 @@ class CloudflareKV:
         if len(data) > VALUE_LIMIT:
             raise PictureTooLargeError(f"the picture has {len(data)} bytes; Cloudflare KV takes at most {VALUE_LIMIT}")
         now = self.clock()
-        meta = settle(meta, self.ttl, now)
+        meta = settle(await seal(meta, data), self.ttl, now)
         small = pack_small(meta, META_LIMIT)
         if not is_whole(unpack_small(small)):
             await self._write(f"{meta.key}.details", pack_meta(meta), {}, meta, now)

@@ -27,6 +27,7 @@ from gateway import (
     hookimpl,
     is_alive,
     is_key,
+    seal,
     settle,
     translated,
 )
@@ -104,7 +105,7 @@ class Disk:
             raise StorageError("this is not a picture key")
         if self.limit and len(data) > self.limit:
             raise PictureTooLargeError(f"the picture has {len(data)} bytes, more than the {self.limit} of this storage")
-        meta = settle(meta, self.ttl, self.clock())
+        meta = settle(await seal(meta, data), self.ttl, self.clock())
         if self.limit and self._used + len(data) > self.limit:
             await self.sweep()
             if self._used + len(data) > self.limit:

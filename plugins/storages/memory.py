@@ -21,6 +21,7 @@ from gateway import (
     StoredPicture,
     hookimpl,
     is_key,
+    seal,
     settle,
 )
 
@@ -42,7 +43,7 @@ class Held:
         yield self.data[start:end]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     meta: PictureMeta
     body: Held
@@ -87,6 +88,9 @@ class Memory:
         entry = self._entries.get(key)
         if entry is None or self.timer() >= entry.until:
             return None
+        if not entry.meta.sha256:
+            # Here, since many pictures are never asked for, and the making of one should not wait for it.
+            entry.meta = await seal(entry.meta, entry.body.data)
         return StoredPicture(entry.meta, entry.body)
 
     async def delete(self, key: str) -> bool:

@@ -32,6 +32,7 @@ from gateway import (
     is_alive,
     is_key,
     pack_meta,
+    seal,
     settle,
     unpack_meta,
 )
@@ -159,7 +160,7 @@ class Redis:
         if self.picture_limit and len(data) > self.picture_limit:
             raise PictureTooLargeError(f"the picture has {len(data)} bytes, more than the {self.picture_limit} allowed")
         now = self.clock()
-        meta = settle(meta, self.ttl, now)
+        meta = settle(await seal(meta, data), self.ttl, now)
         # Redis may forget a little later than the gateway does: the gateway's clock decides, to the second.
         life = "" if meta.expires is None else max(1, math.ceil((meta.expires - now + SLACK) * 1000))
         ends = "inf" if meta.expires is None else meta.expires

@@ -28,6 +28,7 @@ from gateway import (
     is_whole,
     pack_meta,
     pack_small,
+    seal,
     settle,
     unpack_meta,
     unpack_small,
@@ -145,7 +146,7 @@ class S3:
         """Keep the picture, its place in the index first: so whatever was acknowledged is found and swept."""
         if not is_key(meta.key):
             raise StorageError("this is not a picture key")
-        meta = settle(meta, self.ttl, self.clock())
+        meta = settle(await seal(meta, data), self.ttl, self.clock())
         index, name = self._index_of(meta), self.prefix + meta.key
         attributes = self._attributes(meta)
         await self._store.put(index, pack_meta(meta), {"Content-Type": "application/json"})

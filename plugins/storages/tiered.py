@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway import PictureMeta, Storage, StorageError, StoredPicture, Words, hookimpl, is_alive
+from gateway import PictureMeta, Storage, StorageError, StoredPicture, Words, hookimpl, is_alive, seal
 
 log = logging.getLogger(__name__)
 NOTE = "tiered"
@@ -66,7 +66,7 @@ class Tiered:
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture in the last tier, then in front of it; only the last one's failure is a failure."""
-        meta = await self._last.put(meta, data)
+        meta = await self._last.put(await seal(meta, data), data)
         if self.write == "all":
             await asyncio.gather(*(self._keep(name, tier, meta, data) for name, tier in self._fronts))
         else:

@@ -1,10 +1,12 @@
 """Every storage keeps its promises in the same way."""
 
 import asyncio
+import hashlib
 import math
 import os
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -183,6 +185,17 @@ async def test_gives_back_what_it_took(storage, bench):
     assert found.meta == kept
     assert await found.body.read() == PNG
     assert found.meta.details["prompt"] == "a cat, 猫 🐈"
+
+
+@pytest.mark.parametrize("size", [100, 400_000])
+async def test_fills_in_what_only_the_bytes_say(storage, size):
+    """A picture that comes without SHA-256 and length gets the right ones."""
+    data = PNG + b"x" * size
+    await storage.put(replace(picture(data=data), sha256="", length=0), data)
+    found = await storage.get("k" * 40)
+
+    assert (found.meta.sha256, found.meta.length) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert await found.body.read() == data
 
 
 async def test_keeps_long_details(storage):
