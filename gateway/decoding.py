@@ -62,7 +62,7 @@ async def decode(text: str | bytes | memoryview) -> bytes:
 
 
 def picture_in(body: bytes, path: Path) -> bytes | None:
-    """Give the picture whose base64 stands at *path* of the JSON *body*; None if there is no string."""
+    """Give the picture whose base64 stands at *path* of the JSON *body*; None if no string is there, or a URL."""
     return (_scan(body, path) or _parse(body, path))[1]
 
 
@@ -70,7 +70,8 @@ async def unpack(body: bytes, path: Path) -> tuple[Any, bytes | None]:
     """Parse *body* and decode the picture at *path*; give the parsed rest and the picture.
 
     In the rest the picture's text may have been replaced. Raises `BrokenAnswerError` if *body* is not JSON or the
-    string at *path* not base64; gives None for the picture if there is no string. A long body is read in a thread.
+    string at *path* not base64; gives None for the picture if no string is there, or a URL. A long body is read in a
+    thread.
     """
     if len(body) <= INLINE:
         return _scan(body, path) or _parse(body, path)
@@ -103,7 +104,8 @@ def _parse(body: bytes, path: Path) -> tuple[Any, bytes | None]:
     except orjson.JSONDecodeError:
         raise BrokenAnswerError("answered broken or cut JSON, or none at all") from None
     value = value_at(parsed, path)
-    return parsed, decode_base64(value) if isinstance(value, str) else None
+    inline = isinstance(value, str) and not value.startswith(("https://", "http://"))
+    return parsed, decode_base64(value) if inline else None
 
 
 def value_at(parsed: Any, path: Path) -> Any:

@@ -37,8 +37,8 @@ from gateway import (
 from .errors import judge, judge_envelope
 from .models import SIDE_BELOW, Facts, facts
 
-PLACES = (("result", "images", 0), ("result", "image", "url"), ("result",), ("image",))
-"""Where models that the table does not know may put their picture, besides result.image."""
+PLACES = (("result", "image"), ("result", "images", 0), ("result", "image", "url"), ("result",), ("image",))
+"""Where models that the table does not know may put their picture or its URL."""
 
 
 @dataclass
