@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.collection import outer
 from gateway.endpoints.answers import public_base
 from gateway.endpoints.image import serve_picture
 from gateway.endpoints.image_proxy import serve_proxy
@@ -14,7 +15,7 @@ from gateway.runtime import RUNTIME
 async def image(request: web.Request) -> web.StreamResponse:
     """Serve a picture from whichever storage has it."""
     runtime = request.app[RUNTIME]
-    return await serve_picture(request, runtime.storages.values(), runtime.settings.serving, runtime.derived)
+    return await serve_picture(request, outer(runtime.storages), runtime.settings.serving, runtime.derived)
 
 
 async def proxy(request: web.Request) -> web.StreamResponse:
