@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from gateway.conditions import Names, drop_unwanted, name_models, without
 from gateway.document import Document, Steps
 from gateway.errors import ConfigError
 from gateway.hints import known_words
@@ -61,6 +62,7 @@ def load(path: Path | None, text: str | None = None, environ: Mapping[str, str] 
     path = path or Path("config.yaml")
     content = _read(path) if text is None else text.encode("utf-8", "surrogatepass")
     document = read_yaml(content, str(path), path.absolute().parent, environ or {})
+    name_models(document, environ or {})
     if text is None:
         document.path = path
         if document.literal_secrets and path.stat().st_mode & stat.S_IROTH:
@@ -70,7 +72,9 @@ def load(path: Path | None, text: str | None = None, environ: Mapping[str, str] 
 
 def load_preset(name: str, environ: Mapping[str, str]) -> Document:
     """Read a packaged preset; its relative paths start at the working folder, since the package is not for writing."""
-    return read_yaml(preset_text(name).encode(), f"preset {name}", Path.cwd(), environ)
+    document = read_yaml(preset_text(name).encode(), f"preset {name}", Path.cwd(), environ)
+    name_models(document, environ)
+    return document
 
 
 def preset_text(name: str) -> str:
@@ -102,6 +106,7 @@ def plugin_files(document: Document) -> list[Path]:
 
 def settings_of(document: Document, registry: Registry) -> Configuration:
     """Check *document* against the settings and the registered types; raise ConfigError with every complaint."""
+    dropped = drop_unwanted(document)
     known = [each.name for each in dataclasses.fields(Settings)] + [*KINDS, "plugins"]
     for key in document.tree:
         if key not in known:
@@ -109,7 +114,8 @@ def settings_of(document: Document, registry: Registry) -> Configuration:
     settings = _settings(document)
     names = {kind: list(_section(document, kind)) for kind in KINDS}
     check_presence(document, names)
-    check_references(document, settings, names)
+    check_references(document, settings, names, dropped)
+    settings = _in_use(document, settings, dropped)
     types = {kind: _types(document, registry, kind) for kind in KINDS}
     components = {kind: _components(document, kind, types[kind], names[kind]) for kind in KINDS}
     if document.complaints:
@@ -152,6 +158,18 @@ def _settings(document: Document) -> Settings:
         except InvalidError:
             continue
     return Settings(**good, models=models)
+
+
+def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:
+    """Leave out what depends on components that are left out, and models with nothing left to draw them."""
+    models = {name: without(recipe, dropped) for name, recipe in settings.models.items()}
+    unserved = [name for name, recipe in models.items() if settings.models[name].backends and not recipe.backends]
+    for name in unserved:
+        del models[name]
+        document.warnings.append(f"models.{name} is left out: the conditions of its backends do not hold")
+    if unserved and not models:
+        document.complain(("models",), "all are left out: the conditions of their backends do not hold")
+    return dataclasses.replace(settings, models=models)
 
 
 def _section(document: Document, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Complaint(NamedTuple):
     place: Place
     path: str
     message: str
+    steps: Steps = ()
 
 
 @dataclass
@@ -52,14 +53,15 @@ class Document:
     warnings: list[str] = field(default_factory=list)
     literal_secrets: bool = False
 
-    def complain(self, steps: Steps, message: str, *, key: bool = False) -> None:
+    def complain(self, steps: Steps, message: str, *, key: bool = False, place: Place | None = None) -> None:
         """Note what is wrong at *steps* (with *key*, at the key itself), without what may be secret in the message."""
-        place = self.keys.get(steps) if key else None
+        place = place or (self.keys.get(steps) if key else None)
         known = next((steps[:end] for end in range(len(steps), 0, -1) if steps[:end] in self.values), ())
         # A value that is not there has no place of its own: the key that it belongs under stands for it.
         missing = self.keys.get(known) if known != steps else None
         place = place or missing or self.values.get(known) or Place(1, 1)
-        self.complaints.append(Complaint(place, dotted(steps), self.without_secrets(" ".join(message.split()))))
+        message = self.without_secrets(" ".join(message.split()))
+        self.complaints.append(Complaint(place, dotted(steps), message, steps))
 
     def hide(self, texts: Iterable[str]) -> None:
         """Let no message show these texts; very short ones would blank half of every message and hide nothing."""
@@ -74,6 +76,25 @@ class Document:
     def is_broken(self, steps: Steps) -> bool:
         """Tell whether a variable of this value, or of one inside it, could not be read."""
         return any(broken[: len(steps)] == steps for broken in self.broken)
+
+    def also_at(self, old: Steps, new: Steps) -> None:
+        """Let what is known of *old* (where it stands, how it is written, what is broken) hold for *new*, too."""
+        if old == new:
+            return
+        size = len(old)
+        for places in (self.keys, self.values):
+            places.update({new + steps[size:]: place for steps, place in places.items() if steps[:size] == old})
+        self.written.update({new + steps[size:]: text for steps, text in self.written.items() if steps[:size] == old})
+        for marked in (self.broken, self.variables):
+            marked.update({new + steps[size:] for steps in marked if steps[:size] == old})
+        for each in [each for each in self.complaints if each.steps[:size] == old]:
+            steps = new + each.steps[size:]
+            self.complaints.append(each._replace(path=dotted(steps), steps=steps))
+
+    def forget(self, steps: Steps) -> None:
+        """Take back what was said about a part that turned out not to be wanted."""
+        self.complaints = [each for each in self.complaints if each.steps[: len(steps)] != steps]
+        self.broken = {broken for broken in self.broken if broken[: len(steps)] != steps}
 
     def has_complaint(self, steps: Steps) -> bool:
         """Tell whether something was said about exactly this part."""
@@ -90,7 +111,7 @@ class Document:
         """Give the complaints as lines, in file order, each once."""
         return tuple(
             f"{self.name}:{place.line}:{place.column} {path + ': ' if path else ''}{message}"
-            for place, path, message in sorted(dict.fromkeys(self.complaints))
+            for place, path, message, _ in sorted(dict.fromkeys(self.complaints), key=lambda each: each[:3])
         )
 
 
@@ -101,4 +122,5 @@ def dotted(steps: Steps) -> str:
 
 def is_secret(steps: Steps) -> bool:
     """Tell by the names of its keys whether a value may be a secret."""
-    return any(isinstance(step, str) and SECRET.search(step) for step in steps[-2:])
+    names = [step for step in steps if isinstance(step, str)]
+    return bool(names and SECRET.search(names[-1]))

@@ -112,10 +112,6 @@ def _split(value: Any) -> Any:
 
 
 def _without_empty(value: Any) -> Any:
-    return [item for item in value if item != ""] if isinstance(value, list) else value
-
-
-def _without_empty(value: Any) -> Any:
     """An empty variable means an empty list, not a list of one empty word."""
     return [item for item in value if item != ""] if isinstance(value, list) else value
 

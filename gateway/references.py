@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,17 +11,23 @@ from gateway.hints import known_words
 from gateway.settings import Settings
 
 
-def check_references(document: Document, settings: Settings, names: Mapping[str, Sequence[str]]) -> None:
+def check_references(
+    document: Document, settings: Settings, names: Mapping[str, Sequence[str]], dropped: Mapping[str, Collection[str]]
+) -> None:
     """Complain of names that *names* (kind → names of its components) and the models do not know.
+
+    The *dropped* components may be named, although they are not there.
 
     The recipes are read from the document, not from the settings, so that those with other faults are checked, too.
     """
+    storages = names.get("storages", ())
+    names = {kind: [*known, *dropped.get(kind, ())] for kind, known in names.items()}
     models = document.tree.get("models")
     for model, recipe in models.items() if isinstance(models, dict) else ():
         if isinstance(recipe, dict):
             _check_targets(document, ("models", model, "backends"), recipe.get("backends"), names)
             _check_lists(document, ("models", model), recipe, names)
-            _check_storage(document, ("models", model, "storage"), recipe.get("storage"), names)
+            _check_storage(document, ("models", model, "storage"), recipe.get("storage"), storages, dropped)
     _check_names_of_models(document, settings)
     _check_default(document, settings)
 
@@ -34,7 +40,7 @@ def check_presence(document: Document, names: Mapping[str, Sequence[str]]) -> No
             "none configured, and the gateway never runs open by accident; "
             'add keys: {use: api_keys, keys: ["${API_KEY}"]}, or {use: open} if everybody may use it',
         )
-    if not document.tree.get("models"):
+    if not document.tree.get("models") and not document.has_complaint(("models",)):
         document.complain(("models",), "none configured; add name: {backends: [{backend: …, model: …}]}")
     if not names.get("storages"):
         document.complain(("storages",), "none configured; add memory: {use: memory}")
@@ -74,11 +80,13 @@ def _check_lists(document: Document, steps: Steps, recipe: Any, names: Mapping[s
                 document.complain((*steps, kind, index), f'"{name}" is named twice')
 
 
-def _check_storage(document: Document, steps: Steps, storage: Any, names: Mapping[str, Sequence[str]]) -> None:
-    storages = names.get("storages", ())
-    if isinstance(storage, str) and storage:
-        _check(document, steps, storage, "storages", names)
-    elif len(storages) > 1 and not storage:
+def _check_storage(
+    document: Document, steps: Steps, storage: Any, storages: Sequence[str], dropped: Mapping[str, Collection[str]]
+) -> None:
+    wanted = storage if isinstance(storage, str) and storage not in dropped.get("storages", ()) else ""
+    if wanted:
+        _check(document, steps, wanted, "storages", {"storages": storages})
+    elif len(storages) > 1 and (not storage or isinstance(storage, str)):
         document.complain(steps, f"missing, and there are several; name one of: {', '.join(storages)}")
 
 
@@ -115,5 +123,5 @@ def _check_default(document: Document, settings: Settings) -> None:
         and not _is_broken(document, ("default_model",))
     ):
         document.complain(("default_model",), f'no model is named "{default}"; {known_words(default, known)}')
-    if settings.unknown_model == "default" and not default:
+    if settings.unknown_model == "default" and not default and len(known) > 1:
         document.complain(("unknown_model",), "default needs default_model: which model stands in for unknown ones?")

@@ -1,4 +1,4 @@
-"""``${NAME}``, ``${NAME:-default}``, ``${file:/path}`` and ``$$`` in the texts of a configuration."""
+"""``${NAME}``, ``${NAME:-default}``, ``${int:NAME:-4}``, ``${file:/path}``, ``$$`` in texts of a configuration."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ def _look_up(inner: str, environ: Mapping[str, str], folder: Path) -> Expanded:
     if inner.startswith("file:"):
         content = _read(inner.removeprefix("file:"), folder)
         return Expanded(content, (content,))
+    if inner.startswith("int:"):
+        return _whole_number(inner.removeprefix("int:"), environ, folder)
     name, separator, default = inner.partition(":-")
     if not NAME.fullmatch(name):
         raise ValueError("not a variable; write ${NAME}, ${NAME:-default}, ${file:/path}, or $$ for a dollar sign")
@@ -64,6 +66,15 @@ def _look_up(inner: str, environ: Mapping[str, str], folder: Path) -> Expanded:
     if value is None:
         raise ValueError(f"variable {name} is not set; set it, or give a default: ${{{name}:-…}}")
     return Expanded(value, (value,) if value else ())
+
+
+def _whole_number(inner: str, environ: Mapping[str, str], folder: Path) -> Expanded:
+    """Read the number that a variable begins with, as ``parseInt`` does; 0 and no number give the default."""
+    name, separator, default = inner.partition(":-")
+    if not separator or not NAME.fullmatch(name):
+        raise ValueError("a whole number takes a default: ${int:NAME:-60}")
+    found = re.match(r"\s*\+?0*([1-9][0-9]{0,17})", environ.get(name, ""))
+    return Expanded(found[1]) if found else expand(default, environ, folder)
 
 
 def _read(name: str, folder: Path) -> str:

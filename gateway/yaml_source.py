@@ -169,7 +169,7 @@ class _Tree:
             self.document.variables.add(steps)
         elif is_secret(steps) and text and "${" not in text:
             self.document.hide([text])
-            self.document.literal_secrets = True
+            self.document.literal_secrets |= not text.startswith("sha256:")
         return expanded.text
 
     def _pairs(self, node: MappingNode) -> Sequence[tuple[Node, Node]]:

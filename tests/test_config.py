@@ -92,7 +92,6 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("chat: {language: english}", "chat.language: expected one of en, zh-cn, .*, found 'english'"),
         ("chat: {ratios: {'1:1': 5x}}", r"chat.ratios.1:1: .* write it as 1024x576"),
         ("chats: {}", 'chats: unknown key; .*did you mean "chat"'),
-        ("unknown_model: default", "unknown_model: default needs default_model"),
         ("default_model: fluxx", 'default_model: no model is named "fluxx"; known: flux; did you mean "flux"'),
         ("observers: [log]", "observers: expected a mapping of names"),
         ("observers: {log: log}", r"observers.log: expected {use: TYPE, …}; types: toy_diary"),
@@ -337,6 +336,90 @@ def test_numbers_as_names_stay_as_written():
     assert list(made.settings.chat.ratios) == ["16:9"]
 
 
+# what depends on the environment
+
+
+@pytest.mark.parametrize(
+    ("when", "environ", "kept"),
+    [
+        ("'${A:-}'", {"A": "x"}, True),
+        ("'${A:-}'", {"A": ""}, False),
+        ("'${A:-}'", {}, False),
+        ("['${A:-}', '${B:-}']", {"A": "x", "B": "y"}, True),
+        ("['${A:-}', '${B:-}']", {"A": "x"}, False),
+        ("{set: '${A:-}', unset: '${B:-}'}", {"A": "x"}, True),
+        ("{set: '${A:-}', unset: '${B:-}'}", {"A": "x", "B": "y"}, False),
+        ("{unset: '${A:-}'}", {}, True),
+        ("{equal: ['${A:-}', 'true']}", {"A": "true"}, True),
+        ("{equal: ['${A:-}', true]}", {"A": "true"}, True),
+        ("{equal: ['${A:-}', 'true']}", {"A": "1"}, False),
+    ],
+)
+def test_a_component_may_depend_on_the_environment(when: str, environ: dict[str, str], kept: bool):
+    """Without its condition it is not there, nor is anything said about its unset variables or in its models."""
+    blue = f"  blue: {{use: toy_paint, when: {when}, label: '${{A:-}}', keys: '${{A:-x}}'}}\nstorages:\n"
+    text = BASE.replace("storages:\n", blue).replace("[{backend: red}]", "[{backend: blue}, {backend: red}]")
+    made = configured(text, KEY | environ)
+
+    assert ("blue" in made.components["backends"]) is kept
+    assert [target.backend for target in made.settings.models["flux"].backends] == ["blue"] * kept + ["red"]
+
+
+def test_nothing_is_said_about_what_is_not_wanted():
+    """Unset variables, unknown types and options of a component that is left out do not matter."""
+    text = BASE.replace("storages:\n", "  blue: {use: nothing, when: '', x: '${UNSET}'}\nstorages:\n")
+
+    assert list(configured(text).components["backends"]) == ["red"]
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("'${UNSET}'", "backends.red.when: variable UNSET is not set"),
+        ("{sett: x}", 'backends.red.when.sett: unknown key; .*did you mean "set"'),
+        ("{equal: x}", "backends.red.when.equal: expected a list"),
+        ("''", "models: all are left out"),
+    ],
+)
+def test_a_wrong_condition_is_told(when: str, said: str):
+    """It must not decide by accident."""
+    assert re.search(said, only(BASE.replace("use: toy_paint", f"use: toy_paint, when: {when}")))
+
+
+def test_a_variable_may_name_models():
+    """One for each name in the list; a name of several keys has the targets of all; an empty one is none."""
+    text = BASE.replace("  flux:\n", "  b: {backends: [{backend: red, model: own}]}\n  '${M}':\n").replace(
+        "backend: red}]\n", "backend: red, model: 'x/{name}'}]\n  '${N:-}': {backends: [{backend: nowhere}]}\n"
+    )
+    models = configured(text, KEY | {"M": "a, b,"}).settings.models
+
+    assert {name: [target.model for target in model.backends] for name, model in models.items()} == {
+        "b": ["own", "x/b"],
+        "a": ["x/a"],
+    }
+
+
+def test_a_fault_in_a_model_of_a_variable_has_its_place():
+    """The place is the one in the file, the name the one that came out."""
+    text = BASE.replace("flux:", "'${M}':").replace("{backend: red}", "{backend: rde}")
+
+    assert 'config.yaml:10:26 models.a.backends[0].backend: no backends component is named "rde"' in only(
+        text, KEY | {"M": "a"}
+    )
+    assert only(text, KEY | {"M": ""}).startswith("config.yaml:9:3 models: every name is a variable")
+    assert "config.yaml:9:3 models: variable M is not set" in only(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "steps"), [("8", 8), (" 6 steps", 6), ("0", 3), ("", 3), ("many", 3), ("-2", 3), ("2.9", 2), ("007", 7)]
+)
+def test_whole_numbers_are_read_leniently_where_asked(value: str, steps: int):
+    """${int:NAME:-3} reads as the programs did that these variables come from."""
+    text = BASE.replace("use: toy_paint", "use: toy_paint, steps: '${int:S:-3}'")
+
+    assert configured(text, KEY | {"S": value}).components["backends"]["red"].steps == steps
+
+
 # A2: never open by accident
 
 
@@ -402,6 +485,7 @@ def test_a_gateway_never_runs_open_by_accident(section: str, environ: dict[str, 
         ),
         ("{use: toy_shelf}", "{use: toy_stack, tiers: [disk]}", "7:13 storages.pictures: no storage is named disk"),
         ("  pictures: {use: toy_shelf}\n", "", "storages: none configured"),
+        ("models:\n", "unknown_model: default\nmodels:\n  b: {backends: [{backend: red}]}\n", "needs default_model"),
         ("  flux:\n    backends: [{backend: red}]\n", "", "models: none configured"),
         ("toy_paint", "toy_piant", 'backends.red.use: unknown type "toy_piant"; known: toy_paint; did you mean'),
         ("toy_paint", "toy_shelf", "toy_shelf belongs under storages"),
