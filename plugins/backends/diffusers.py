@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.util
 import inspect
+import json
 import logging
 import secrets
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import Image as Pillow
@@ -218,7 +220,9 @@ class Diffusers:
         diffusers = importlib.import_module("diffusers")
         try:
             index = diffusers.DiffusionPipeline.load_config(self.path, local_files_only=self.offline)
-            self._learn(getattr(diffusers, str(index.get("_class_name")), None))
+            file = Path(self.path) / "transformer" / "config.json"
+            facts = json.loads(file.read_bytes()) if file.is_file() else {}
+            self._learn(getattr(diffusers, str(index.get("_class_name")), None), facts)
         except BROKEN as error:
             raise self._cannot_load(error) from error
 
@@ -226,6 +230,8 @@ class Diffusers:
         if self._pipeline is not None:
             return
         diffusers, torch = importlib.import_module("diffusers"), importlib.import_module("torch")
+        for library in (diffusers, importlib.import_module("transformers")):
+            library.utils.logging.disable_progress_bar()  # they draw on the terminal
         device = self._place()
         dtype = {"cpu": "float32", "mps": "float16"}.get(device, "bfloat16") if self.dtype == "auto" else self.dtype
         options = {"variant": self.variant} if self.variant else {}
@@ -242,13 +248,22 @@ class Diffusers:
                     pipeline.to(device)
         except (*BROKEN, ImportError) as error:
             raise self._cannot_load(error) from error
-        self._learn(type(pipeline))
+        self._learn(type(pipeline), getattr(getattr(pipeline, "transformer", None), "config", {}))
         self._pipeline, self._trouble = pipeline, ""
 
-    def _learn(self, kind: Any) -> None:
-        if kind is not None:
-            self._kind = kind.__name__
-            self._takes = frozenset(inspect.signature(kind.__call__).parameters)
+    def _learn(self, kind: Any, transformer: Mapping[str, Any]) -> None:
+        """Read what the pipeline takes, less what its signature has but this model would pass over in silence."""
+        if kind is None:
+            return
+        parameters = inspect.signature(kind.__call__).parameters
+        ignored = set()
+        if "true_cfg_scale" in parameters:
+            scale = self.extra.get("true_cfg_scale", parameters["true_cfg_scale"].default)
+            ignored |= set() if isinstance(scale, int | float) and scale > 1 else {"negative_prompt"}
+        if transformer.get("guidance_embeds") is False:
+            ignored.add("guidance_scale")
+        self._kind = kind.__name__
+        self._takes = frozenset(parameters) - ignored
 
     def _cannot_load(self, error: Exception) -> MisconfiguredError:
         self._trouble = one_line(f"cannot load the pipeline ({type(error).__name__}: {error})")

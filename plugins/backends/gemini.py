@@ -121,7 +121,8 @@ class Gemini:
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make the pictures; an answer without one is told with the API's reason and not asked for again."""
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.images else self.outgoing(request)
-        answer = await self._upstream.send(outgoing, report, pictures=request.n)
+        # Drafts come along, and a picture of 4K is several times as large as others.
+        answer = await self._upstream.send(outgoing, report, pictures=4 * request.n)
         body = answer.json()
         if not isinstance(body, dict):
             raise BrokenAnswerError("answered JSON of another form than promised")

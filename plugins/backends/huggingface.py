@@ -39,7 +39,9 @@ ACCEPTS: Mapping[str, Any] = {
 FLUX = Capabilities(SIZES, accepts={name: limit for name, limit in ACCEPTS.items() if name != "negative_prompt"})
 EDIT = Capabilities((), accepts=ACCEPTS, inputs=1, needs_input=True)
 MODELS: Mapping[str, Capabilities] = {
-    "black-forest-labs/FLUX.1-schnell": FLUX,
+    "black-forest-labs/FLUX.1-schnell": Capabilities(
+        SIZES, accepts={name: ACCEPTS[name] for name in ("seed", "steps")}
+    ),
     "black-forest-labs/FLUX.1-dev": FLUX,
     "black-forest-labs/FLUX.1-Kontext-dev": EDIT,
     "Qwen/Qwen-Image-Edit": EDIT,

@@ -77,12 +77,12 @@ async def test_without_a_seed_it_tells_the_one_it_took(folder: Path):
 
 
 async def test_capabilities_are_those_of_the_signature(folder: Path):
-    """Known from the index alone, before the weights are loaded."""
+    """Known from the index alone, before the weights are loaded; what this model would ignore is left out."""
     async with make(folder) as backend:
         capabilities = backend.capabilities("")
         health = backend.health()
 
-    assert {"seed", "steps", "guidance"} <= set(capabilities.accepts)
+    assert set(capabilities.accepts) == {"seed", "steps"}
     assert (capabilities.inputs, capabilities.mask, capabilities.sizes.step) == (0, False, 16)  # type: ignore[union-attr]
     assert health == {"pipeline": "FluxPipeline", "loaded": False}
 
@@ -177,7 +177,7 @@ async def test_a_pipeline_that_takes_pictures_gets_them():
         def __call__(self, prompt: str, image: Any = None, strength: float = 0.5, mask_image: Any = None) -> None: ...
 
     backend = Diffusers("nowhere")
-    backend._learn(FakeImg2ImgPipeline)
+    backend._learn(FakeImg2ImgPipeline, {})
     capabilities = backend.capabilities("")
     given = backend._arguments(ImageRequest("x", images=(Image(png(8, 4)),), mask=Image(png(8, 4)), steps=3))
 
@@ -185,3 +185,18 @@ async def test_a_pipeline_that_takes_pictures_gets_them():
     assert capabilities.sizes == ()
     assert (given["image"].size, given["image"].mode, given["strength"]) == ((8, 4), "RGB", 0.75)
     assert set(given) == {"prompt", "image", "strength", "mask_image"}
+
+
+@pytest.mark.parametrize(
+    ("default", "extra", "taken"), [(1.0, {}, False), (4.0, {}, True), (1.0, {"true_cfg_scale": 4}, True)]
+)
+def test_a_negative_prompt_counts_only_where_it_has_an_effect(default: float, extra: Any, taken: bool):
+    """Flux has the parameter, but passes it over unless its true guidance is above 1."""
+
+    class Pipeline:
+        def __call__(self, prompt: str, negative_prompt: str = "", true_cfg_scale: float = default) -> None: ...
+
+    backend = Diffusers("nowhere", extra=extra)
+    backend._learn(Pipeline, {})
+
+    assert ("negative_prompt" in backend.capabilities("").accepts) is taken

@@ -63,6 +63,7 @@ def test_flux_takes_no_negative_prompt():
     backend = HuggingFace(KEYS)
 
     assert "negative_prompt" not in backend.capabilities("black-forest-labs/FLUX.1-dev").accepts
+    assert set(backend.capabilities("black-forest-labs/FLUX.1-schnell").accepts) == {"seed", "steps"}
     assert "negative_prompt" in backend.capabilities(MODEL).accepts
     assert backend.capabilities("Qwen/Qwen-Image-Edit").needs_input
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,30 @@ async def test_only_paid_calls_say_that_they_are_sent(name: str):
         await draw(backend, request_of(name), told)
 
     assert told.sent == (1 if VENDORS[name].paid else 0)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+async def test_what_explain_shows_is_what_is_sent(name: str):
+    """The address and the body, byte for byte; no credentials in it."""
+    request = replace(request_of(name), prompt='a "cat" 猫\n& 100% more', seed=3)
+    async with open_vendor(name) as (fake, backend):
+        outgoing = backend.outgoing(request)
+        await draw(backend, request)
+
+        assert fake.calls[0].body == outgoing.body()
+        assert outgoing.url == fake.base + fake.calls[0].path
+    assert "canary" not in repr(outgoing)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+async def test_makes_the_number_of_pictures_asked(name: str):
+    """Never more, and with as few calls as it can."""
+    async with open_vendor(name) as (fake, backend):
+        count = min(2, backend.capabilities(VENDORS[name].model).count)
+        images = await draw(backend, replace(request_of(name), n=count))
+
+    assert 1 <= len(images) <= count
+    assert sum(call.method == "POST" for call in fake.calls) == 1
 
 
 @pytest.mark.parametrize("name", VENDORS)
