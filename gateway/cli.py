@@ -1,10 +1,11 @@
-"""The command line: ``image-gateway serve | check | schema | plugins | keys | pictures``."""
+"""The command line: ``image-gateway serve | check | explain | generate | …``."""
 
 from __future__ import annotations
 
 import click
 
 from gateway.commands.check import check
+from gateway.commands.explain import explain, generate
 from gateway.commands.keys import keys
 from gateway.commands.pictures import pictures
 from gateway.commands.plugins import plugins
@@ -18,5 +19,5 @@ def main() -> None:
     """One OpenAI-compatible endpoint and one key in front of many image models."""
 
 
-for command in (serve, check, schema, plugins, keys, pictures):
+for command in (serve, check, schema, plugins, keys, pictures, explain, generate):
     main.add_command(command)

@@ -53,6 +53,7 @@ class Job:
         "fingerprint",
         "id",
         "inline",
+        "key",
         "on_event",
         "original",
         "request",
@@ -78,6 +79,7 @@ class Job:
         self.result: Result | None = None
         self.error: GatewayError | None = None
         self.fingerprint = ""
+        self.key: str | None = None
         self.on_event = on_event
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -115,6 +117,20 @@ class Job:
             if self.done:
                 return
             await self._change()
+
+    async def begin(self, seconds: float) -> None:
+        """Wait until the job waits in line or does its first real step; raise its error if it fails before.
+
+        What refuses a job at once (limits, blocked words) can so be told with a status, before a stream begins.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self.state == "running" and len(self.events) == 1:
+                    await self._change()
+        except TimeoutError:
+            return
+        if self.error:
+            raise self.error
 
     async def wait(self) -> Result:
         """Wait for the end; give the result or raise the job's error."""
@@ -158,7 +174,7 @@ class Jobs:
     def __init__(self, limits: Limits, run: Run, on_event: Callable[[Event], None] = lambda event: None) -> None:
         self.limits = limits
         self.draining = False
-        self.on_end: Callable[[Job], None] = lambda job: None
+        self.on_end: list[Callable[[Job], None]] = []
         self._run = run
         self._on_event = on_event
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -190,7 +206,7 @@ class Jobs:
             raise UnavailableError("the gateway is shutting down; try again in a moment", retry_after=5)
         self._refuse_when_full(caller)
         job = Job(request, caller, original, self._on_event)
-        job.fingerprint, job.inline, job.attached = fingerprint, inline, attached
+        job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         self._jobs[job.id] = job
         self._remember(job, key, fingerprint)
         job.tell("accepted", {"model": request.model})
@@ -209,6 +225,11 @@ class Jobs:
     def all(self, caller: Caller) -> Iterator[Job]:
         """Yield this caller's jobs, newest first."""
         return (job for job in reversed(self._jobs.values()) if job.caller.name == caller.name)
+
+    def restore(self, job: Job) -> None:
+        """Take in a finished job of an earlier process."""
+        self._jobs[job.id] = job
+        self._remember(job, job.key, job.fingerprint)
 
     def position(self, job: Job) -> int:
         """Tell how many jobs start before this one, plus one; 0 once it works."""
@@ -328,7 +349,8 @@ class Jobs:
         if not job._readers:
             job.forget_bytes()
         self._leave(job, waited)
-        self.on_end(job)
+        for tell in self.on_end:
+            tell(job)
         self._forget_old()
 
     def _leave(self, job: Job, waited: bool) -> None:

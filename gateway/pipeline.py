@@ -22,6 +22,8 @@ from gateway.values import Image, Picture, PictureMeta, Result
 
 log = logging.getLogger(__name__)
 
+OPTIMIZE_TIMEOUT = 120.0
+"""Seconds after which any optimizer is given up; those of ours have shorter limits of their own."""
 STORE_TRIES = (0.0, 0.3, 1.5)
 """Seconds before each try to store a picture that was paid for."""
 
@@ -76,7 +78,12 @@ class Pipeline:
         for name, optimizer in recipe.optimizers.items():
             work.tell("optimizing", {"optimizer": name})
             try:
-                prompt = clean_text(await optimizer.optimize(work.request))
+                async with asyncio.timeout(OPTIMIZE_TIMEOUT):
+                    prompt = clean_text(await optimizer.optimize(work.request))
+                if not prompt:
+                    raise GatewayError("it gave no words")  # noqa: TRY301  - falls back like every other failure
+            except TimeoutError:
+                work = _unoptimized(work, name, f"it did not answer within {OPTIMIZE_TIMEOUT:g} s")
             except GatewayError as error:
                 work = _unoptimized(work, name, error.message)
             except Exception:

@@ -17,12 +17,14 @@ from gateway.derive import DerivedCache
 from gateway.errors import AuthenticationError, PermissionError_, PluginError, UnavailableError
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
+from gateway.job_records import JobRecords
 from gateway.jobs import Job, Jobs
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.registry import Registry
 from gateway.routing import Router, Target, resolve
 from gateway.settings import ModelSettings, Settings
+from gateway.state import make_records
 from gateway.values import Caller, Credentials, ImageRequest, Result
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ class Runtime:
         self._pipeline = Pipeline(generation)
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
         self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event)
+        records = make_records(self.settings.jobs.state)
+        self._records = JobRecords(records, self.settings.jobs.keep) if records else None
         self._stack = AsyncExitStack()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -79,6 +83,9 @@ class Runtime:
                         log.error("%s.%s could not be opened", kind, name)
                         await self._stack.aclose()
                         raise
+        if self._records:
+            await self._records.open(self.jobs)
+            self.jobs.on_end.append(self._records.ended)
         self.observing.open()
         self._sweeper = asyncio.create_task(self._sweep())
 
@@ -88,6 +95,9 @@ class Runtime:
         if self._sweeper:
             self._sweeper.cancel()
         await self.observing.close()
+        if self._records:
+            await self._records.close()
+        await self.derived.close()
         await self._stack.aclose()
 
     async def authenticate(self, credentials: Credentials) -> Caller:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,8 +58,8 @@ class Jobs:
     *per_backend* bounds the calls at once of a backend component by its name.
 
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
-    white space, so that proxies do not cut it; 0 switches that off. *state* is a file that finished jobs survive in.
-    *webhook_keys* sign the messages to callers' servers.
+    white space, so that proxies do not cut it; 0 switches that off. *state* is a file, or a ``redis://`` URL, that
+    finished jobs survive in. *webhook_keys* sign the messages to callers' servers.
     """
 
     running: Annotated[int, Field(ge=1)] = 64

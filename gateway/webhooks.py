@@ -45,7 +45,7 @@ class Webhooks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        self._runtime.jobs.on_end = self._ended
+        self._runtime.jobs.on_end.append(self._ended)
 
     async def close(self) -> None:
         if self._tasks:

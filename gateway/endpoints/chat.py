@@ -19,7 +19,7 @@ from gateway.endpoints.answers import (
 )
 from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import ChatCall, parse_chat
-from gateway.endpoints.sse import Stream, open_stream
+from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
 from gateway.endpoints.submitting import explained, submit, waited
 from gateway.jobs import Job
 from gateway.runtime import RUNTIME, Runtime
@@ -79,6 +79,7 @@ class Answer:
 async def _stream(request: web.Request, runtime: Runtime, job: Job, answer: Answer) -> web.StreamResponse:
     chat = runtime.settings.chat
     with runtime.jobs.reading(job):
+        await job.begin(FIRST_STEP)
         async with open_stream(request, chat.ping) as (stream, response):
             await stream.send(answer.chunk({"role": "assistant", "content": ""}))
             await _tell_progress(stream, job, answer, chat)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.endpoints.answers import gateway_field, picture_bytes, picture_urls, public_base
 from gateway.endpoints.job_answers import revised
-from gateway.endpoints.sse import open_stream
+from gateway.endpoints.sse import FIRST_STEP, open_stream
 from gateway.jobs import Job
 from gateway.runtime import RUNTIME
 from gateway.values import Image, ImageRequest, Picture, Result
@@ -28,7 +28,7 @@ async def answer_pictures(request: web.Request, job: Job, result: Result, form: 
         return orjson.dumps({"created": result.created, "data": data, **_described(job, result)})
     parts = [b'{"created":%d,"data":[' % result.created]
     for place, picture in enumerate(result.pictures):
-        parts += [b'{"b64_json":"' if not place else b',{"b64_json":"', await _base64(request, picture), b'"']
+        parts += [b'{"b64_json":"' if not place else b',{"b64_json":"', await picture_base64(request, picture), b'"']
         extra = orjson.dumps(_revised(result, place))
         parts.append(b"," + extra[1:] if len(extra) > 2 else b"}")
     parts += [b"],", orjson.dumps(_described(job, result))[1:]]
@@ -39,20 +39,21 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
     """Stream previews as ``{kind}.partial_image`` and each finished picture as ``{kind}.completed``."""
     runtime = request.app[RUNTIME]
     with runtime.jobs.reading(job):
+        await job.begin(FIRST_STEP)
         async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
             index = 0
             async for event in job.watch():
                 image = event.data.get("image") if event.type == "partial" else None
                 if isinstance(image, Image) and index < (job.request.partial_images or 0):
                     name = f"{kind}.partial_image"
-                    body = {"type": name, "b64_json": _encoded(image.data), "partial_image_index": index}
+                    body = {"type": name, "b64_json": encoded(image.data), "partial_image_index": index}
                     await stream.send({**body, **_shape(job.request, job.created)}, event=name)
                     index += 1
             result = await job.wait()
             name = f"{kind}.completed"
             urls = picture_urls(public_base(request, runtime.settings.server), result) if form == "url" else []
             for place, picture in enumerate(result.pictures):
-                body = {"type": name, "b64_json": (await _base64(request, picture)).decode()}
+                body = {"type": name, "b64_json": (await picture_base64(request, picture)).decode()}
                 body |= {"url": urls[place]} if urls else {}
                 shape = _shape(job.request, result.created, picture)
                 extra = {"usage": image_usage(result), "gateway": gateway_field(job, result), **_revised(result, place)}
@@ -95,12 +96,14 @@ def _shape(asked: ImageRequest, created: float, picture: Picture | None = None) 
     }
 
 
-async def _base64(request: web.Request, picture: Picture) -> bytes:
+async def picture_base64(request: web.Request, picture: Picture) -> bytes:
+    """Give a picture's bytes as base64, without holding up the loop over a large one."""
     data = await picture_bytes(request, picture)
     if len(data) > INLINE:
         return await asyncio.to_thread(pybase64.b64encode, data)
     return pybase64.b64encode(data)
 
 
-def _encoded(data: bytes) -> str:
+def encoded(data: bytes) -> str:
+    """Give a preview as base64 text."""
     return pybase64.b64encode(data).decode()

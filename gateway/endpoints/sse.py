@@ -14,6 +14,8 @@ from gateway.errors import GatewayError, RequestError
 
 log = logging.getLogger(__name__)
 
+FIRST_STEP = 2.0
+"""For how many seconds a stream waits for its job's first step, so that a refusal at once can still have a status."""
 SEND_TIMEOUT = 30.0
 """Seconds after which a reader that takes nothing is cut off."""
 
