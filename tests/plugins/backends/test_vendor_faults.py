@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway import GatewayError, ImageRequest, UpstreamError
+from gateway import GatewayError, Http, ImageRequest, UpstreamError
 from tests.plugins.backends.vendors import VENDORS, Told, draw, open_vendor
 
 KEYED = [name for name, vendor in VENDORS.items() if vendor.keyed]
@@ -207,10 +207,11 @@ async def test_a_job_that_cannot_be_asked_for_is_not_made_twice(name: str):
     assert sum(call.method == "POST" and "cancel" not in call.path for call in fake.calls) <= 2
 
 
-@pytest.mark.parametrize("name", ["stability", "gemini", "huggingface"])
+@pytest.mark.parametrize("name", KEYED)
 async def test_a_call_that_hangs_ends_in_time(name: str):
     """Time is up after the total; what was sent may be billed."""
     async with open_vendor(name) as (fake, backend):
+        backend._upstream.http = Http(connect=0.1, first_byte=0.1, total=0.2)
         fake.mode = "hang_in_body"
         async with asyncio.timeout(10):
             error = await failing(name, backend)
