@@ -13,9 +13,10 @@ from gateway.endpoints.health import health
 from gateway.endpoints.images import generations
 from gateway.endpoints.jobs import cancel_job, follow_job, list_jobs, show_job
 from gateway.endpoints.models import list_models, show_model
+from gateway.endpoints.responses import responses
 from gateway.endpoints.stored import delete, image, proxy, show, show_all
 from gateway.endpoints.welcome import page, welcome
-from gateway.middleware import PUBLIC, add_identity, around
+from gateway.middleware import PUBLIC, add_identity, around, defer_expect
 from gateway.runtime import RUNTIME, Runtime
 from gateway.webhooks import WEBHOOKS, Webhooks
 
@@ -37,9 +38,9 @@ def make_app(runtime: Runtime) -> web.Application:
     app.cleanup_ctx.append(_opened)
     cors = make_cors(app, server)
     for method, path, handler in routes():
-        cors.add(app.router.add_route(method, path, handler))
+        cors.add(app.router.add_route(method, path, handler, expect_handler=defer_expect))
     for method, path, handler in public_routes():
-        route = cors.add(app.router.add_route(method, path, handler))
+        route = cors.add(app.router.add_route(method, path, handler, expect_handler=defer_expect))
         assert route.resource is not None
         app[PUBLIC].add(route.resource.canonical)
     runtime.registry.setup_app(app)
@@ -65,6 +66,7 @@ def routes() -> list[tuple[str, str, Handler]]:
         ("POST", "/v1/images/generations", generations),
         ("POST", "/v1/images/edits", edits),
         ("POST", "/v1/images/variations", variations),
+        ("POST", "/v1/responses", responses),
         ("GET", "/v1/models", list_models),
         ("GET", "/v1/models/{id:.+}", show_model),
         ("GET", "/v1/jobs", list_jobs),
@@ -75,7 +77,7 @@ def routes() -> list[tuple[str, str, Handler]]:
         ("GET", "/v1/pictures/{key}", show),
         ("DELETE", "/v1/pictures/{key}", delete),
     ]
-    return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:6]]
+    return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:7]]
 
 
 async def _opened(app: web.Application) -> AsyncIterator[None]:

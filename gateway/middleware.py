@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.cors import is_preflight, plain_options
 from gateway.endpoints.answers import CALLER, REQUEST_ID, error_response
@@ -39,6 +39,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             return plain_options(request)
         if request.match_info.http_exception is None and not _is_public(request):
             request[CALLER] = await request.app[RUNTIME].authenticate(_credentials(request))
+        await _let_continue(request)
         response = await handler(request)
     except GatewayError as error:
         return _told(request, error)
@@ -59,6 +60,28 @@ async def add_identity(request: web.Request, response: web.StreamResponse) -> No
     response.headers["x-request-id"] = request.get(REQUEST_ID, "")
     response.headers["Server"] = "image-gateway"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if response.status >= 400 and not request.content.is_eof():
+        # The rest of the body may still come, or may be no body at all: nothing after it can be trusted.
+        response.force_close()
+        response.headers["Connection"] = "close"
+
+
+async def defer_expect(request: web.Request) -> None:
+    """Ask for no body yet, as aiohttp would: first comes the question who asks."""
+
+
+async def _let_continue(request: web.Request) -> None:
+    expected = request.headers.get("Expect")
+    if expected is None or request.match_info.http_exception:
+        return
+    if expected.lower() != "100-continue":
+        error = RequestError("the Expect header may only be 100-continue", code="expectation_failed")
+        error.status = 417
+        raise error
+    if request.version >= HttpVersion11 and not request.content.is_eof():
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # aiohttp counts what is written as part of the answer, and would not send its head.
+        request.writer.output_size = 0
 
 
 def _told(request: web.Request, error: GatewayError) -> web.StreamResponse:

@@ -58,7 +58,11 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 def fingerprint(path: str, body: object) -> str:
     """Give a digest that is the same for the same call with the same values, whatever their order."""
-    text = orjson.dumps([path, body], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
+    try:
+        text = orjson.dumps([path, body], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
+    except orjson.JSONEncodeError:
+        # What was read can be written again, unless it is deeper than any call needs.
+        raise RequestError("the body is nested too deeply", code="invalid_json") from None
     return hashlib.sha256(text).hexdigest()
 
 
