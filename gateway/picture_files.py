@@ -26,6 +26,7 @@ from gateway.values import PictureMeta
 log = logging.getLogger(__name__)
 META_LIMIT = 4 * 2**20
 ORPHAN_AGE = 3600
+OVERWRITES = 3  # between the looks at its two files a picture may be replaced by another
 TOKEN = re.compile(r"[0-9a-f]{16}")
 OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\.[0-9a-f]{16}(\.tmp)?")
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -200,8 +201,13 @@ class PictureFiles:
             return None
 
     def _look(self, folder: int, key: str) -> FoundPicture | None:
-        found = self._record(folder, key)
-        status = os.stat(found.name, dir_fd=folder, follow_symlinks=False)
+        for _ in range(OVERWRITES):
+            found = self._record(folder, key)
+            with suppress(FileNotFoundError):
+                status = os.stat(found.name, dir_fd=folder, follow_symlinks=False)
+                break
+        else:
+            raise FileNotFoundError(errno.ENOENT, "meta data without a picture", key)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.ELOOP, "not a plain file")
         if status.st_size != found.meta.length:
