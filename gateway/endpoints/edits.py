@@ -14,7 +14,7 @@ from gateway.endpoints.answers import json_response
 from gateway.endpoints.body import read_json
 from gateway.endpoints.fields import bool_field, choice_field, describe, image_request, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
-from gateway.endpoints.inputs import MOST_INPUTS, checked_image, input_images
+from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
 from gateway.endpoints.submitting import explained, submit, waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME, Runtime
@@ -79,9 +79,8 @@ async def _pictures(form: Form, runtime: Runtime) -> tuple[tuple[Image, ...], Im
     mask = await checked_image(form.mask, runtime, "mask") if form.mask is not None else None
     if form.mask_url:
         mask = (await input_images([form.mask_url], runtime, param="mask"))[0]
-    if mask and mask.size != images[0].size:
-        message = f"the mask is {mask.size}, the first picture {images[0].size}; they must be of one size"
-        raise RequestError(message, param="mask")
+    if mask:
+        check_mask(mask, images[0])
     return tuple(images), mask
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.errors import RequestError
-from gateway.prompt import clean_text
+from gateway.prompt import clean_text, read_prompt
 from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest, Size
 
@@ -201,6 +202,18 @@ def image_request(body: Mapping[str, Any], chat: Chat, prompt: str, *, texts: bo
         ),
         **words,
     )
+
+
+def with_ratio_of_prompt(
+    asked: ImageRequest, body: Mapping[str, Any], chat: Chat, param: str = "prompt"
+) -> ImageRequest:
+    """Take a ratio that the prompt names, if the call gives no size of its own."""
+    reading = read_prompt(asked.prompt, {**RATIOS, **chat.ratios}, chat.default_size)
+    if not reading.prompt:
+        raise RequestError(f"{param} has no words to draw besides a ratio", param=param, code="empty_prompt")
+    if asked.size or not reading.aspect_ratio or body.get("size"):
+        return asked
+    return replace(asked, prompt=reading.prompt, size=reading.size, aspect_ratio=reading.aspect_ratio)
 
 
 def describe(value: object) -> str:

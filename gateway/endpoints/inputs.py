@@ -25,6 +25,13 @@ async def checked_image(data: bytes, runtime: Runtime, param: str) -> Image:
     return await asyncio.to_thread(verify, data, runtime.settings.fetch.pixels, param)
 
 
+def check_mask(mask: Image, picture: Image) -> None:
+    """Raise unless the mask is as large as the picture that it lies upon."""
+    if mask.size != picture.size:
+        message = f"the mask is {mask.size}, the first picture {picture.size}; they must be of one size"
+        raise RequestError(message, param="mask")
+
+
 async def _input_image(url: str, runtime: Runtime, param: str) -> Image:
     if not url.startswith(("data:", "http://", "https://")):
         raise RequestError(f"{param} must be a data:, http: or https: URL", param=param)

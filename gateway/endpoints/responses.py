@@ -1,0 +1,77 @@
+"""``POST /v1/responses`` with the tool ``image_generation``: an answer with a drawn picture, whole or as events."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.endpoints.answers import CALLER, json_response, picture_bytes
+from gateway.endpoints.body import read_json
+from gateway.endpoints.inputs import check_mask, checked_image, input_images
+from gateway.endpoints.responses_answers import Response, drawn_items
+from gateway.endpoints.responses_body import ResponsesCall, parse_responses
+from gateway.endpoints.responses_stream import stream_response
+from gateway.endpoints.submitting import explained, submit, waited
+from gateway.errors import ModelNotFoundError, RequestError
+from gateway.names import resolve
+from gateway.runtime import RUNTIME, Runtime
+from gateway.values import Image, ImageRequest, Result
+
+DRAWN = re.compile(r"ig_([0-9a-f]{24})(?:_([0-9]))?")
+
+
+async def responses(request: web.Request) -> web.StreamResponse:
+    """Draw what the last user message says, or change the pictures in it; anything but pictures is a 400."""
+    runtime = request.app[RUNTIME]
+    body = await read_json(request, runtime.settings.server)
+    call = parse_responses(body, runtime.settings.chat)
+    asked = await _with_pictures(request, runtime, call)
+    if preview := explained(request, runtime, asked):
+        return json_response(preview)
+    job = await submit(request, asked, body, original=call.text, inline=True)
+    response = Response(job, call.echo, call.action)
+    if call.stream:
+        return await stream_response(request, job, response)
+    return await waited(request, job, lambda result: _whole(request, result, response), body=body)
+
+
+async def _whole(request: web.Request, result: Result, response: Response) -> bytes:
+    return orjson.dumps(response.completed(result, await drawn_items(request, result, response)))
+
+
+async def _with_pictures(request: web.Request, runtime: Runtime, call: ResponsesCall) -> ImageRequest:
+    asked = replace(call.request, **_model(runtime, call))
+    images = [await _picture(request, runtime, address) for address in call.pictures]
+    if not images or not call.mask:
+        return replace(asked, images=tuple(images))
+    (mask,) = await input_images([call.mask], runtime, param="input_image_mask")
+    check_mask(mask, images[0])
+    return replace(asked, images=tuple(images), mask=mask)
+
+
+async def _picture(request: web.Request, runtime: Runtime, address: str) -> Image:
+    """Give an input picture: from its URL, or from the job that an earlier image call was."""
+    found = DRAWN.fullmatch(address)
+    if not found:
+        return (await input_images([address], runtime, param="input"))[0]
+    job, place = runtime.jobs.get(f"job_{found[1]}", request[CALLER]), int(found[2] or 0)
+    if job is None or job.result is None or place >= len(job.result.pictures):
+        message = f"input: the picture {address} is not known (any more); send the item with its result"
+        raise RequestError(message, param="input", code="picture_not_found")
+    return await checked_image(await picture_bytes(request, job.result.pictures[place]), runtime, "input")
+
+
+def _model(runtime: Runtime, call: ResponsesCall) -> dict[str, Any]:
+    """Take the tool's model if it is one of ours, else the call's own: clients name OpenAI's models in either place."""
+    for name in call.models:
+        try:
+            resolve(name, runtime.settings.models)
+        except ModelNotFoundError:
+            continue
+        passed_over = call.models[: call.models.index(name)]
+        return {"model": name, "unknown": (*call.request.unknown, *(["tools.model"] if passed_over else []))}
+    return {}
