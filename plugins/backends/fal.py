@@ -38,14 +38,17 @@ SIZES = SizeRule(low=256, high=2048, step=16)
 SEED = Range(0, 2**31 - 1)
 BASIC: Mapping[str, Any] = {"seed": SEED, "output_format": ("jpeg", "png")}
 TUNED: Mapping[str, Any] = {**BASIC, "steps": Range(1, 50), "guidance": Range(1, 20)}
+SIZES_2 = SizeRule(low=512, high=2048, step=16)
+TUNED_2: Mapping[str, Any] = {**BASIC, "steps": Range(4, 50), "guidance": Range(0, 20)}
 KONTEXT = ("21:9", "16:9", "4:3", "3:2", "1:1", "2:3", "3:4", "9:16", "9:21")
 
 MODELS: Mapping[str, Capabilities] = {
     "fal-ai/flux/schnell": Capabilities(SIZES, count=4, accepts={**BASIC, "steps": Range(1, 12)}, progress=True),
     "fal-ai/flux/dev": Capabilities(SIZES, count=4, accepts=TUNED, progress=True),
     "fal-ai/flux-pro/v1.1": Capabilities(SIZES, count=4, accepts=BASIC, progress=True),
-    "fal-ai/flux-2": Capabilities(SIZES, count=4, accepts=TUNED, progress=True),
-    "fal-ai/flux-2/edit": Capabilities(SIZES, count=4, accepts=TUNED, inputs=4, needs_input=True, progress=True),
+    "fal-ai/flux-2": Capabilities(SIZES_2, count=4, accepts=TUNED_2, progress=True),
+    "fal-ai/flux-2-dev": Capabilities(SIZES_2, count=4, accepts=TUNED_2, progress=True),
+    "fal-ai/flux-2/edit": Capabilities(SIZES_2, count=4, accepts=TUNED_2, inputs=4, needs_input=True, progress=True),
     "fal-ai/flux-pro/kontext": Capabilities(
         ratios=KONTEXT,
         count=4,

@@ -32,7 +32,7 @@ from gateway import (
     Report,
     SizeRule,
     Upstream,
-    UpstreamTimeoutError,
+    UpstreamError,
     Words,
     bearer,
     hookimpl,
@@ -147,11 +147,7 @@ class ComfyUI:
         async with self._turn:
             for file in await asyncio.to_thread(input_files, request):
                 await self._upload(file)
-            try:
-                entry, submitted = await self._run(outgoing, report)
-            except UpstreamTimeoutError as error:
-                error.billed, error.retryable = False, True  # own electricity: another target may be tried
-                raise
+            entry, submitted = await self._run(outgoing, report)
         found = saved(entry, self.output)
         seed = request.seed if len(found) == 1 and "seed" in self._slots else None
         return [Image(await self._view(place, submitted), seed=seed) for place in found[: request.n]]
@@ -174,7 +170,11 @@ class ComfyUI:
             async def cancel() -> None:
                 await self._cancel(job, submitted)
 
-            entry = await poll(check, every=self.every, deadline=self.deadline, cancel=cancel, wake=wake)
+            try:
+                entry = await poll(check, every=self.every, deadline=self.deadline, cancel=cancel, wake=wake)
+            except UpstreamError as error:
+                error.billed, error.retryable = False, True  # own electricity: another target may be tried
+                raise
             return entry, submitted
 
     async def _upload(self, file: FormField) -> None:

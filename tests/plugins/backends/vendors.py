@@ -196,7 +196,7 @@ class Vendor:
     """A fake's class, how to make the backend for it, and a model that it serves."""
 
     fake: type[Fake]
-    make: Callable[[str], Any]
+    make: Callable[[str, Http], Any]
     model: str
     paid: bool = True
     keyed: bool = True
@@ -205,23 +205,25 @@ class Vendor:
 VENDORS = {
     "black_forest_labs": Vendor(
         FakeBlackForestLabs,
-        lambda base: BlackForestLabs(KEYS, base, QUICK, every=0.01, deadline=2),
+        lambda base, http: BlackForestLabs(KEYS, base, http, every=0.01, deadline=2),
         "flux-2-pro",
     ),
-    "stability": Vendor(FakeStability, lambda base: Stability(KEYS, base, QUICK), "core"),
+    "stability": Vendor(FakeStability, lambda base, http: Stability(KEYS, base, http), "core"),
     "replicate": Vendor(
         FakeReplicate,
-        lambda base: Replicate(KEYS, base, QUICK, every=0.01, deadline=2),
+        lambda base, http: Replicate(KEYS, base, http, every=0.01, deadline=2),
         "black-forest-labs/flux-schnell",
     ),
-    "fal": Vendor(FakeFal, lambda base: Fal(KEYS, base, http=QUICK, every=0.01, deadline=2), "fal-ai/flux/schnell"),
-    "gemini": Vendor(FakeGemini, lambda base: Gemini(KEYS, base, http=QUICK), "gemini-3.1-flash-image"),
-    "huggingface": Vendor(FakeHuggingFace, lambda base: HuggingFace(KEYS, base, QUICK), "stabilityai/sdxl-turbo"),
+    "fal": Vendor(
+        FakeFal, lambda base, http: Fal(KEYS, base, http=http, every=0.01, deadline=2), "fal-ai/flux/schnell"
+    ),
+    "gemini": Vendor(FakeGemini, lambda base, http: Gemini(KEYS, base, http=http), "gemini-3.1-flash-image"),
+    "huggingface": Vendor(FakeHuggingFace, lambda base, http: HuggingFace(KEYS, base, http), "stabilityai/sdxl-turbo"),
     "automatic1111": Vendor(
-        FakeAutomatic1111, lambda base: Automatic1111(base, http=QUICK, every=0.01), "", paid=False, keyed=False
+        FakeAutomatic1111, lambda base, http: Automatic1111(base, http=http, every=0.01), "", paid=False, keyed=False
     ),
     "comfyui": Vendor(
-        FakeComfyUI, lambda base: ComfyUI(WORKFLOW, base, http=QUICK, every=0.01, deadline=2), "", False, False
+        FakeComfyUI, lambda base, http: ComfyUI(WORKFLOW, base, http=http, every=0.01, deadline=2), "", False, False
     ),
 }
 
@@ -245,11 +247,11 @@ async def serving(fake: Fake) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def open_vendor(name: str) -> AsyncIterator[tuple[Fake, Any]]:
+async def open_vendor(name: str, http: Http = QUICK) -> AsyncIterator[tuple[Fake, Any]]:
     """Give a running fake of *name* and the opened backend for it."""
     vendor = VENDORS[name]
     fake = vendor.fake()
-    async with serving(fake) as base, vendor.make(base) as backend:
+    async with serving(fake) as base, vendor.make(base, http) as backend:
         yield fake, backend
 
 
