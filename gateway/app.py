@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
+from aiohttp_cors import CorsConfig
 
 from gateway.cors import make_cors
 from gateway.endpoints.chat import TEMPLATE, chat_completions, make_chat_template
@@ -38,11 +39,9 @@ def make_app(runtime: Runtime) -> web.Application:
     app.cleanup_ctx.append(_opened)
     cors = make_cors(app, server)
     for method, path, handler in routes():
-        cors.add(app.router.add_route(method, path, handler, expect_handler=defer_expect))
+        _add(app, cors, method, path, handler)
     for method, path, handler in public_routes():
-        route = cors.add(app.router.add_route(method, path, handler, expect_handler=defer_expect))
-        assert route.resource is not None
-        app[PUBLIC].add(route.resource.canonical)
+        app[PUBLIC].add(_add(app, cors, method, path, handler))
     runtime.registry.setup_app(app)
     return app
 
@@ -78,6 +77,15 @@ def routes() -> list[tuple[str, str, Handler]]:
         ("DELETE", "/v1/pictures/{key}", delete),
     ]
     return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:7]]
+
+
+def _add(app: web.Application, cors: CorsConfig, method: str, path: str, handler: Handler) -> str:
+    """Add a route, with HEAD beside GET as probes and caches expect; give the path as the router writes it."""
+    methods = [method, "HEAD"] if method == "GET" and handler is not follow_job else [method]
+    for each in methods:
+        route = cors.add(app.router.add_route(each, path, handler, expect_handler=defer_expect))
+    assert route.resource is not None
+    return str(route.resource.canonical)
 
 
 async def _opened(app: web.Application) -> AsyncIterator[None]:
