@@ -1,7 +1,7 @@
 """The public face of the gateway: everything that a plugin may import, and nothing else."""
 
 from gateway.calls import one_line
-from gateway.capabilities import Capabilities, Range, SizeRule
+from gateway.capabilities import TUNABLE, Capabilities, Range, SizeRule
 from gateway.contracts import (
     Authenticator,
     Backend,
@@ -79,6 +79,7 @@ from gateway.values import (
 from gateway.wording import fit_words, prompt_of_answer, without_thoughts
 
 __all__ = [
+    "TUNABLE",
     "AllowanceError",
     "Answer",
     "Attempt",

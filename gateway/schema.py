@@ -16,6 +16,18 @@ from gateway.validation import adapter, option_hints, options_type
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VARIABLE = {"type": "string", "pattern": r"\$\{", "description": "A variable that is replaced before the check."}
+WHEN = {
+    "description": "The component is left out unless this holds: texts that are filled, or set, unset, equal.",
+    "anyOf": [
+        {"type": ["string", "boolean", "null"]},
+        {"type": "array", "items": {"type": ["string", "boolean", "null"]}},
+        {
+            "type": "object",
+            "properties": {"set": {}, "unset": {}, "equal": {"type": "array"}},
+            "additionalProperties": False,
+        },
+    ],
+}
 KEY_WORDS = {
     "plugins": "Files and folders with plugins, relative to this file; installed ones need no line.",
     "authenticators": "Who may call: asked in order, the first that knows the caller wins.",
@@ -80,7 +92,7 @@ def _component(type_: ComponentType, definitions: dict[str, Any]) -> dict[str, A
     prefix = f"{type_.kind}.{type_.name}."
     definitions |= {prefix + name: _renamed(definition, prefix) for name, definition in own.items()}
     use = {"const": type_.name, "description": _first_sentence(type_.cls) or f"The type {type_.name}."}
-    properties = {"use": use} | _renamed(schema.get("properties", {}), prefix)
+    properties = {"use": use, "when": WHEN} | _renamed(schema.get("properties", {}), prefix)
     required = ["use", *schema.get("required", [])]
     return {"type": "object", "title": type_.name} | {
         "description": use["description"],

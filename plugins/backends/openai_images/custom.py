@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway import Capabilities, Range, Size, SizeOption, SizeRule, Words
-from gateway.capabilities import TUNABLE
+from gateway import TUNABLE, Capabilities, Range, Size, SizeOption, SizeRule, Words
 
 from .dialects import B64, URL, Dialect, Inputs, SizeStyle
 
