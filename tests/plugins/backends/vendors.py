@@ -57,6 +57,10 @@ class Fake(FakeUpstream):
         self.states: deque[Any] = deque()
         self.result: Any = None
 
+    async def mode_ok(self, request: web.Request, call: Call, _: str) -> web.StreamResponse:
+        """Serve finished pictures under ``/files/``, the API elsewhere."""
+        return FakeUpstream.good(self, call) if call.path.startswith("/files/") else self.good(call)
+
     def paths(self) -> list[str]:
         return [f"{call.method} {call.path}" for call in self.calls]
 
