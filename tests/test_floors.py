@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -166,3 +167,18 @@ def test_only_one_file_makes_a_plugin_manager():
     makers = [name for name, path in CORE.items() if "PluginManager(" in path.read_text(encoding="utf-8")]
 
     assert makers == ["registry"]
+
+
+def test_every_package_is_installed():
+    """A folder that setup.cfg does not list works in the checkout and is missing in the wheel."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(setup["options"]["packages"].split())
+    roots = {"gateway": "gateway", "plugins": "gateway_plugins", "presets": "gateway_presets"}
+    there = {
+        ".".join([package, *path.parent.relative_to(ROOT / folder).parts])
+        for folder, package in roots.items()
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+
+    assert listed == there
