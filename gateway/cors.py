@@ -61,7 +61,11 @@ def _filling_in(origins: frozenset[str]) -> Callable[[web.Request, web.StreamRes
         vary = headers.get(hdrs.VARY)
         headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin and (anyone or origin in origins) and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
+        if not origin or not (anyone or origin in origins):
+            headers.popall(hdrs.ACCESS_CONTROL_ALLOW_HEADERS, None)
+            headers.popall(hdrs.ACCESS_CONTROL_ALLOW_METHODS, None)
+            return
+        if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
         if is_preflight(request) and request.headers.get(PRIVATE_NETWORK_ASKED) == "true":
