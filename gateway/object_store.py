@@ -22,6 +22,9 @@ BATCH = 100
 FULL = {"QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull"}
 
 
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken"}
+
+
 class EmptyObjectError(StorageError):
     """A range was asked of an object that has no bytes at all."""
 
@@ -150,7 +153,7 @@ class ObjectStore:
             raise
         except FileNotFoundError as error:
             if _code(error) == "NoSuchBucket":
-                raise StorageDownError("the object store has no such bucket (NoSuchBucket)") from error
+                raise _mapped(error) from None
             raise
         except exceptions.PreconditionError as error:
             raise StorageError("the picture has changed in the object store meanwhile") from error
@@ -164,9 +167,11 @@ def _mapped(error: Exception) -> StorageError:
     code, kind = _code(error), type(error).__name__
     if code == "InvalidRange":
         return EmptyObjectError("the object is shorter than the part that was asked for")
+    if code == "NoSuchBucket":
+        return StorageDownError("the object store has no such bucket (NoSuchBucket)")
     if code in FULL:
         return StorageFullError(f"the object store is full ({code})")
-    if kind in {"PermissionDeniedError", "UnauthenticatedError"}:
+    if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in REFUSED:
         hint = "; compare this machine's clock" if code == "RequestTimeTooSkewed" else ""
         return StorageDownError(f"the object store refuses the gateway's credentials ({code or '403'}{hint})")
     reason = code or ("no answer" if kind == "GenericError" else kind)

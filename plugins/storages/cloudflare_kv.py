@@ -27,7 +27,6 @@ from gateway import (
     Outgoing,
     PictureMeta,
     PictureTooLargeError,
-    RateLimitedError,
     Storage,
     StorageDownError,
     StorageError,
@@ -35,6 +34,7 @@ from gateway import (
     StoredPicture,
     Upstream,
     classify,
+    error_code,
     hookimpl,
     is_alive,
     is_key,
@@ -52,6 +52,7 @@ VALUE_LIMIT = 25 * 2**20
 META_LIMIT = 1000  # of the 1024 bytes that KV has for metadata
 SHORTEST = 60
 PAGE = 1000
+DAY_IS_OVER = "10048"
 
 
 @dataclass(slots=True)
@@ -157,7 +158,7 @@ class CloudflareKV:
         now, metas, cursor = self.clock(), [], ""
         while True:
             query = urlencode({"prefix": self.prefix, "limit": PAGE, **({"cursor": cursor} if cursor else {})})
-            page = _fields((await self._send(Outgoing("GET", f"{self._namespace()}/keys?{query}"))).json())
+            page = _fields(await self._send(Outgoing("GET", f"{self._namespace()}/keys?{query}")))
             metas += [meta for entry in page.get("result") or () if (meta := _read(entry.get("metadata")))]
             cursor = str((page.get("result_info") or {}).get("cursor") or "")
             if not cursor:
@@ -172,7 +173,7 @@ class CloudflareKV:
 
     async def _meta(self, key: str) -> PictureMeta | None:
         answer = await self._send(Outgoing("GET", self._url("metadata", key)))
-        meta = None if answer.status == 404 else _read(_fields(answer.json()).get("result"))
+        meta = None if answer.status == 404 else _read(_fields(answer).get("result"))
         return meta if meta and meta.key == key else None
 
     async def _described(self, meta: PictureMeta) -> PictureMeta:
@@ -194,7 +195,7 @@ class CloudflareKV:
     async def _send(self, outgoing: Outgoing) -> Answer:
         try:
             return await self._upstream.send(outgoing)
-        except (RateLimitedError, AllowanceError) as error:
+        except AllowanceError as error:
             raise StorageFullError(f"Cloudflare KV: {error.message}", retry_after=error.retry_after) from error
         except BadKeyError as error:
             raise StorageDownError("Cloudflare KV refuses the gateway's token") from error
@@ -204,13 +205,19 @@ class CloudflareKV:
 
 def _judge(answer: Answer) -> GatewayError | None:
     """Take 404 as an answer: it says that there is no such key."""
+    if answer.status == 429 and error_code(answer) == DAY_IS_OVER:
+        return AllowanceError("allows no more writes today")
     return None if answer.status == 404 else classify(answer)
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
+def _fields(answer: Answer) -> dict[str, Any]:
+    try:
+        fields = answer.json()
+    except GatewayError as error:
+        raise StorageDownError(f"Cloudflare KV {error.message}") from error
+    if not isinstance(fields, dict):
         raise StorageDownError("Cloudflare KV answered something that is not its own")
-    return value
+    return fields
 
 
 def _read(metadata: Any) -> PictureMeta | None:

@@ -46,7 +46,7 @@ BATCH = 100
 # making), ends (by time of expiry), sizes, owners, total. KEYS: the picture. ARGV: prefix, key, …
 FORGET = """
 local prefix = ARGV[1]
-local function forget(key)
+local function forget(key, keep)
   local taken = redis.call('HGET', prefix .. 'sizes', key)
   local owner = redis.call('HGET', prefix .. 'owners', key)
   if taken then redis.call('DECRBY', prefix .. 'total', taken) end
@@ -55,7 +55,7 @@ local function forget(key)
   redis.call('HDEL', prefix .. 'owners', key)
   redis.call('ZREM', prefix .. 'all', key)
   redis.call('ZREM', prefix .. 'ends', key)
-  return redis.call('DEL', prefix .. 'picture:' .. key)
+  return keep or redis.call('DEL', prefix .. 'picture:' .. key)
 end
 """
 # … meta, data, created, expires, life in ms, limit, owner
@@ -63,14 +63,15 @@ PUT = (
     FORGET
     + """
 local key, size, limit = ARGV[2], #ARGV[4], tonumber(ARGV[8])
-forget(key)
+-- First of all writes: only then does a server that is out of memory refuse the script.
+redis.call('HSET', KEYS[1], 'meta', ARGV[3], 'data', ARGV[4])
+if ARGV[7] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[7]) else redis.call('PERSIST', KEYS[1]) end
+forget(key, true)
 while limit > 0 and tonumber(redis.call('GET', prefix .. 'total') or '0') + size > limit do
   local oldest = redis.call('ZRANGE', prefix .. 'all', 0, 0)[1]
   if not oldest then break end
   forget(oldest)
 end
-redis.call('HSET', KEYS[1], 'meta', ARGV[3], 'data', ARGV[4])
-if ARGV[7] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[7]) end
 redis.call('ZADD', prefix .. 'all', ARGV[5], key)
 redis.call('ZADD', prefix .. ARGV[9], ARGV[5], key)
 redis.call('ZADD', prefix .. 'ends', ARGV[6], key)

@@ -1,0 +1,222 @@
+"""Tiers make one storage: the last decides, a failing front is passed over, readers promote."""
+
+import asyncio
+import hashlib
+
+import pytest
+from gateway_plugins.storages.memory import Memory
+from gateway_plugins.storages.tiered import Tiered
+
+from gateway import StorageDownError, StoredPicture
+from tests.plugins.storages.pictures import PNG, Clock, listed, picture
+
+KEY = "k" * 40
+
+
+class Flaky(Memory):
+    """Memory that can be down, and counts reads."""
+
+    down = False
+    reads = 0
+
+    def _check(self):
+        if self.down:
+            raise StorageDownError("the tier is down")
+
+    async def put(self, meta, data):
+        self._check()
+        return await super().put(meta, data)
+
+    async def get(self, key):
+        self._check()
+        self.reads += 1
+        return await super().get(key)
+
+    async def delete(self, key):
+        self._check()
+        return await super().delete(key)
+
+
+@pytest.fixture
+def tiers():
+    clock = Clock(1_000_000.0)
+
+    def make(write="all", front_ttl=60, middle_ttl=600, last_ttl=0):
+        storages = {"front": Flaky(front_ttl), "middle": Flaky(middle_ttl), "last": Flaky(last_ttl)}
+        for storage in storages.values():
+            storage.clock = storage.timer = clock
+        tiered = Tiered(tuple(storages), write=write)
+        tiered.clock = clock
+        tiered.connect({**storages, "tiered": tiered})
+        return tiered, *storages.values(), clock
+
+    return make
+
+
+async def test_writes_to_all_or_to_the_last(tiers):
+    """By option a new picture is in all tiers at once or only in the last."""
+    for write, everywhere in (("all", True), ("last", False)):
+        tiered, front, middle, last, _ = tiers(write)
+        await tiered.put(picture(), PNG)
+
+        assert [bool(await tier.get(KEY)) for tier in (front, middle, last)] == [everywhere, everywhere, True]
+
+
+async def test_reads_promote(tiers):
+    """What only the last has is in the faster ones after one read, and is read there next time."""
+    tiered, front, middle, last, _ = tiers("last")
+    await tiered.put(picture(), PNG)
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    last.reads = 0
+
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    assert last.reads == 0
+    assert await front.get(KEY)
+    assert await middle.get(KEY)
+
+
+async def test_the_last_tier_says_when_it_ends(tiers):
+    """Whichever tier has the bytes, expiry and meta data are the last one's; it ends on time in all of them."""
+    tiered, front, middle, last, clock = tiers(front_ttl=0, last_ttl=100)
+    kept = await tiered.put(picture(details={"prompt": "a cat"}), PNG)
+
+    for tier in (front, middle):
+        assert (await tiered.get(KEY)).meta == kept
+        await tier.delete(KEY)
+    assert (await tiered.get(KEY)).meta == kept
+    clock.now += 99.9
+    assert (await tiered.get(KEY)).meta == kept
+    clock.now += 0.1
+    assert await tiered.get(KEY) is None
+    assert [await tier.get(KEY) for tier in (front, middle, last)] == [None] * 3
+
+
+async def test_fronts_keep_to_their_own_time(tiers):
+    """A picture for ever stays in front only as long as the front keeps things, and comes back when it is read."""
+    tiered, front, _, _, clock = tiers()
+    await tiered.put(picture(), PNG)
+    clock.now += 60
+
+    assert await front.get(KEY) is None
+    assert (await tiered.get(KEY)).meta.expires is None
+    assert await front.get(KEY)
+
+
+@pytest.mark.parametrize("write", ["all", "last"])
+async def test_a_front_that_fails_loses_nothing(tiers, write):
+    """While a faster tier is down pictures are taken and given; it is used again when it is back."""
+    tiered, front, middle, _, _ = tiers(write)
+    front.down = True
+    await tiered.put(picture(), PNG)
+
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    assert await tiered.sweep() == 0
+    front.down = False
+    await middle.delete(KEY)
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    assert await front.get(KEY)
+
+
+async def test_the_last_that_fails_is_told(tiers):
+    """Without the last tier nothing is acknowledged; what a front has is still given, the rest is 503 and not 404."""
+    tiered, front, _, last, _ = tiers()
+    await tiered.put(picture(), PNG)
+    last.down = True
+
+    with pytest.raises(StorageDownError):
+        await tiered.put(picture("another-key"), PNG)
+    assert await front.get("another-key") is None
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    with pytest.raises(StorageDownError):
+        await tiered.get("another-key")
+
+
+async def test_delete_reaches_every_tier(tiers):
+    """After a delete no tier has it; one that is down is told, and the others have forgotten all the same."""
+    tiered, front, middle, last, _ = tiers()
+    await tiered.put(picture(), PNG)
+    middle.down = True
+    with pytest.raises(StorageDownError):
+        await tiered.delete(KEY)
+    middle.down = False
+
+    assert [await tier.get(KEY) for tier in (front, last)] == [None, None]
+    assert await tiered.delete(KEY) is True
+    assert await tiered.get(KEY) is None
+
+
+async def test_a_front_too_small_is_passed_over(tiers):
+    """A picture larger than the front's budget is in the tiers behind it."""
+    tiered, front, middle, _, _ = tiers()
+    front.limit = 3
+    await tiered.put(picture(), PNG)
+
+    assert await front.get(KEY) is None
+    assert await middle.get(KEY)
+
+
+async def test_an_older_picture_in_front_does_not_hide_the_new(tiers):
+    """With *write* ``last`` a second picture under a key is what readers get."""
+    tiered, *_ = tiers("last")
+    for data in (b"old", b"new"):
+        await tiered.put(picture(data=data), data)
+        assert await (await tiered.get(KEY)).body.read() == data
+
+
+async def test_many_readers_carry_once(tiers):
+    """A hundred readers of what only the last has read it there once."""
+    tiered, _, _, last, _ = tiers("last")
+    await tiered.put(picture(), PNG)
+    body_reads = 0
+    real = last.get
+
+    async def counting(key):
+        found = await real(key)
+        meta, body = found.meta, found.body
+
+        class Counting:
+            path = None
+
+            async def read(self):
+                nonlocal body_reads
+                body_reads += 1
+                await asyncio.sleep(0)
+                return await body.read()
+
+        return StoredPicture(meta, Counting())
+
+    last.get = counting
+    found = await asyncio.gather(*(tiered.get(KEY) for _ in range(100)))
+
+    assert {hashlib.sha256(await each.body.read()).digest() for each in found} == {hashlib.sha256(PNG).digest()}
+    assert body_reads == 1
+
+
+async def test_a_delete_while_carrying_wins(tiers):
+    """A picture deleted while it is carried forward does not come back."""
+    tiered, front, middle, last, _ = tiers("last")
+    await tiered.put(picture(), PNG)
+    await asyncio.gather(tiered.get(KEY), tiered.delete(KEY))
+
+    assert [await tier.get(KEY) for tier in (front, middle, last)] == [None] * 3
+    assert await listed(tiered) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("front",), "at least two"),
+        (("front", "front"), "at least two different"),
+        (("front", "attic"), "no storage 'attic'; known: front"),
+        (("front", "tiered"), "made of tiers itself"),
+    ],
+)
+def test_tiers_are_checked(names, words):
+    """Too few, double, unknown and nested tiers are refused at the start."""
+
+    def make():
+        tiered = Tiered(names)
+        tiered.connect({"front": Memory(), "tiered": tiered})
+
+    with pytest.raises(ValueError, match=words):
+        make()
