@@ -7,7 +7,7 @@ import secrets
 
 import click
 
-PREFIX = "ig_"
+PREFIX = "ig-"
 
 
 @click.group()
