@@ -19,11 +19,12 @@ from gateway.endpoints.stored import delete, image, proxy, show, show_all
 from gateway.endpoints.welcome import page, welcome
 from gateway.middleware import PUBLIC, add_identity, around, defer_expect
 from gateway.runtime import RUNTIME, Runtime
+from gateway.torn_requests import unwritten_requests
 from gateway.webhooks import WEBHOOKS, Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-PREFIX = "/{prefix:.+}"
+PREFIX = "/{prefix:.*}"
 """Worker A served ``/v1/…`` below any path; so do we."""
 
 
@@ -90,9 +91,10 @@ def _add(app: web.Application, cors: CorsConfig, method: str, path: str, handler
 
 async def _opened(app: web.Application) -> AsyncIterator[None]:
     runtime = app[RUNTIME]
-    await runtime.open()
-    app[WEBHOOKS].open()
-    yield
-    await runtime.jobs.drain(runtime.settings.server.shutdown_timeout)
-    await app[WEBHOOKS].close()
-    await runtime.close()
+    with unwritten_requests():
+        await runtime.open()
+        app[WEBHOOKS].open()
+        yield
+        await runtime.jobs.drain(runtime.settings.server.shutdown_timeout)
+        await app[WEBHOOKS].close()
+        await runtime.close()

@@ -5,14 +5,13 @@ import pytest
 from tests.gateways import DEMO, drawing_by, start
 
 APP = "https://app.example"
-SENT = ", ".join(
-    """
-    authorization content-type accept x-requested-with x-api-key api-key http-referer x-title openai-
-    organization openai-project openai-beta idempotency-key x-stainless-arch x-stainless-async
-    x-stainless-custom-poll-interval x-stainless-helper-method x-stainless-lang x-stainless-os
-    x-stainless-package-version x-stainless-poll-helper x-stainless-raw-response x-stainless-read-
-    timeout x-stainless-retry-count x-stainless-runtime x-stainless-runtime-version x-stainless-timeout
-    """.split()
+SENT = (
+    "authorization, content-type, accept, x-requested-with, x-api-key, api-key, http-referer, x-title, "
+    "openai-organization, openai-project, openai-beta, idempotency-key, x-stainless-arch, "
+    "x-stainless-async, x-stainless-custom-poll-interval, x-stainless-helper-method, x-stainless-lang, "
+    "x-stainless-os, x-stainless-package-version, x-stainless-poll-helper, x-stainless-raw-response, "
+    "x-stainless-read-timeout, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
+    "x-stainless-timeout"
 )
 PATHS = {
     "/v1/chat/completions": "POST",
