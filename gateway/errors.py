@@ -39,7 +39,7 @@ GatewayError                     500 server_error          internal_error
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class GatewayError(Exception):
@@ -61,6 +61,12 @@ class GatewayError(Exception):
         self.param = param
         self.code = code or type(self).code
         self.retry_after = retry_after
+
+    def copied(self) -> Self:
+        """Give the same error anew: one object, raised again and again, would hold the frames of all who met it."""
+        other = type(self).__new__(type(self), *self.args)
+        other.__dict__.update(self.__dict__)
+        return other
 
     def as_json(self) -> dict[str, Any]:
         """Give the OpenAI error body."""

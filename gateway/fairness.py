@@ -23,6 +23,15 @@ class Line(Generic[T]):
     def would_wait(self, caller: str) -> bool:
         return self.running >= self.places or self._working.get(caller, 0) >= self.per_caller
 
+    @property
+    def callers(self) -> int:
+        """How many callers have something waiting."""
+        return len(self._turns)
+
+    def waiting_of(self, caller: str) -> int:
+        """Tell how many items of one caller wait."""
+        return len(self._turns.get(caller, ()))
+
     def enter(self, caller: str, item: T) -> bool:
         """Take a place, or wait; True if the item may work at once."""
         if self.would_wait(caller):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import GatewayError
-from gateway.jobs import Job, Jobs, without_bytes
+from gateway.job import Job, without_bytes
+from gateway.jobs import Jobs
 from gateway.state import Records
 from gateway.values import Caller, Event, ImageRequest, Result
 

@@ -4,165 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
 
+from gateway.claims import Claims
 from gateway.errors import (
     BusyError,
     CancelledJobError,
-    ConflictError,
     GatewayError,
     UnavailableError,
+    UpstreamError,
     UpstreamTimeoutError,
 )
 from gateway.fairness import Line
+from gateway.job import Job, without_bytes
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Event, ImageRequest, Result
 
 log = logging.getLogger(__name__)
 
-FINISHED = {"finished", "failed", "cancelled"}
-RETRY_WINDOW = 120.0
-"""For how many seconds after its end a job answers a client's own retry of the same body."""
 KEPT = 10_000
 """How many finished jobs are remembered at most, whatever their age."""
-
-
-class Job:
-    """One request being served. *sent* is True once a paid call may have gone out: then it is finished, not cancelled.
-
-    *inline* says that the caller takes the bytes themselves, so that a failing storage need not fail the job.
-    """
-
-    __slots__ = (
-        "_readers",
-        "_task",
-        "_timer",
-        "_waiters",
-        "attached",
-        "caller",
-        "created",
-        "ended",
-        "error",
-        "events",
-        "fingerprint",
-        "id",
-        "inline",
-        "key",
-        "on_event",
-        "original",
-        "request",
-        "result",
-        "sent",
-        "started",
-        "state",
-    )
-
-    def __init__(self, request: ImageRequest, caller: Caller, original: str, on_event: Callable[[Event], None]) -> None:
-        self.id = f"job_{secrets.token_hex(12)}"
-        self.request = request
-        self.caller = caller
-        self.original = original
-        self.created = time.time()
-        self.started: float | None = None
-        self.ended: float | None = None
-        self.state = "queued"
-        self.sent = False
-        self.inline = False
-        self.attached = True
-        self.events: list[Event] = []
-        self.result: Result | None = None
-        self.error: GatewayError | None = None
-        self.fingerprint = ""
-        self.key: str | None = None
-        self.on_event = on_event
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiters: list[asyncio.Future[None]] = []
-        self._readers = 0
-
-    @property
-    def done(self) -> bool:
-        return self.state in FINISHED
-
-    @property
-    def watched(self) -> bool:
-        return bool(self._waiters)
-
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Record an event and wake whoever watches."""
-        event = Event(self.id, len(self.events) + 1, kind, time.time(), data)
-        self.events.append(event)
-        self.on_event(event)
-        self.wake()
-
-    def wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def watch(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield every event with a sequence above *after*, in order, until the job has ended."""
-        while True:
-            while after < len(self.events):
-                event = self.events[after]
-                after += 1
-                yield event
-            if self.done:
-                return
-            await self._change()
-
-    async def begin(self, seconds: float) -> None:
-        """Wait until the job waits in line or does its first real step; raise its error if it fails before.
-
-        What refuses a job at once (limits, blocked words) can so be told with a status, before a stream begins.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                while self.state == "running" and len(self.events) == 1:
-                    await self._change()
-        except TimeoutError:
-            return
-        if self.error:
-            raise self.error
-
-    async def wait(self) -> Result:
-        """Wait for the end; give the result or raise the job's error."""
-        while not self.done:
-            await self._change()
-        if self.error:
-            raise self.error
-        assert self.result is not None
-        return self.result
-
-    async def _change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def forget_bytes(self) -> None:
-        """Let go of pixels that only waiting callers needed; storage has them."""
-        if self.result and all(picture.meta.key for picture in self.result.pictures):
-            self.result = without_bytes(self.result)
-        self.request = replace(self.request, images=(), mask=None) if self.request.images else self.request
-        for place, event in enumerate(self.events):
-            if event.type == "partial":
-                self.events[place] = replace(event, data={k: v for k, v in event.data.items() if k != "image"})
-
-
-def without_bytes(result: Result) -> Result:
-    """Give the same result without its pixels."""
-    return replace(result, pictures=tuple(replace(picture, data=b"") for picture in result.pictures))
+UNSTORED = 256 * 2**20
+"""Bytes of pictures that no storage has, kept in memory until their callers have claimed them or newer ones come."""
 
 
 Run = Callable[[Job], Awaitable[Result]]
@@ -179,8 +45,8 @@ class Jobs:
         self._on_event = on_event
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._line: Line[Job] = Line(limits.running, limits.per_caller)
-        self._keys: dict[tuple[str, str], str] = {}
-        self._bodies: dict[tuple[str, str], str] = {}
+        self._claims = Claims()
+        self._unstored: dict[str, int] = {}
         self._seconds = 5.0
         self._ticker: asyncio.Task[None] | None = None
 
@@ -199,8 +65,9 @@ class Jobs:
         """Take a job in, or find the one that the same *key* (or, for a client's own retry, *again*, the same body)
         has already started. Raise `BusyError` when all places are taken, `ConflictError` when the key is used for
         another body, `UnavailableError` while shutting down."""
-        earlier = self._earlier(caller, key, fingerprint, again)
+        earlier = self._claims.find(caller.name, key, fingerprint, again)
         if earlier:
+            earlier.attached = earlier.attached and attached
             return earlier
         if self.draining:
             raise UnavailableError("the gateway is shutting down; try again in a moment", retry_after=5)
@@ -208,7 +75,7 @@ class Jobs:
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         self._jobs[job.id] = job
-        self._remember(job, key, fingerprint)
+        self._claims.remember(job)
         job.tell("accepted", {"model": request.model})
         if self._line.enter(caller.name, job):
             self._start(job)
@@ -229,7 +96,7 @@ class Jobs:
     def restore(self, job: Job) -> None:
         """Take in a finished job of an earlier process."""
         self._jobs[job.id] = job
-        self._remember(job, job.key, job.fingerprint)
+        self._claims.remember(job)
 
     def position(self, job: Job) -> int:
         """Tell how many jobs start before this one, plus one; 0 once it works."""
@@ -238,14 +105,14 @@ class Jobs:
     @contextmanager
     def reading(self, job: Job) -> Iterator[Job]:
         """Mark a client as waiting: if the last one leaves before anything was sent upstream, the job is cancelled."""
-        job._readers += 1
+        job.readers += 1
         try:
             yield job
         finally:
-            job._readers -= 1
-            if not job._readers:
+            job.readers -= 1
+            if not job.readers:
                 if job.done:
-                    job.forget_bytes()
+                    self._lighten(job)
                 elif job.attached and not job.sent:
                     self.cancel(job)
 
@@ -261,56 +128,40 @@ class Jobs:
         self.draining = True
         deadline = time.monotonic() + seconds
         while (unfinished := [job for job in self._jobs.values() if not job.done]) and time.monotonic() < deadline:
-            tasks = [job._task for job in unfinished if job._task]
+            tasks = [job.task for job in unfinished if job.task]
             await asyncio.wait(tasks, timeout=max(0.01, deadline - time.monotonic()), return_when="FIRST_COMPLETED")
         for job in unfinished:
             self._end(job, error=UnavailableError("the gateway was shut down before the picture was ready"))
         if self._ticker:
             self._ticker.cancel()
+        if tasks := [task for task in (self._ticker, *(job.task for job in unfinished)) if task and not task.done()]:
+            await asyncio.wait(tasks, timeout=1)
         return not unfinished
 
     @property
     def counts(self) -> dict[str, int]:
         return {"running": self._line.running, "waiting": self._line.waiting}
 
-    def _earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
-        identity = self._keys.get((caller.name, key)) if key else None
-        if identity is None and again:
-            identity = self._recent(self._bodies.get((caller.name, fingerprint)))
-        job = self._jobs.get(identity) if identity else None
-        if job is None:
-            return None
-        if job.fingerprint != fingerprint:
-            raise ConflictError(
-                f"the Idempotency-Key {key!r} was used for a different request; use a new key", param="Idempotency-Key"
-            )
-        # What failed without being paid for may be tried anew; anything else is answered as it was.
-        return None if job.error and not (job.sent and job.error.again is False) else job
-
-    def _recent(self, identity: str | None) -> str | None:
-        job = self._jobs.get(identity or "")
-        return identity if job and (job.ended is None or time.time() - job.ended < RETRY_WINDOW) else None
-
     def _refuse_when_full(self, caller: Caller) -> None:
-        if self._line.would_wait(caller.name) and self._line.waiting >= self.limits.waiting:
-            seconds = self._seconds * (self._line.waiting + 1) / self.limits.running
-            raise BusyError(
-                f"all {self.limits.running} places are busy and {self._line.waiting} jobs wait; try again later",
-                retry_after=max(1.0, min(seconds, 120.0)),
-            )
-
-    def _remember(self, job: Job, key: str | None, fingerprint: str) -> None:
-        if key:
-            self._keys[job.caller.name, key] = job.id
-        if fingerprint:
-            self._bodies[job.caller.name, fingerprint] = job.id
+        line, most = self._line, self.limits.waiting
+        if not line.would_wait(caller.name) or line.waiting < most:
+            return
+        # Whoever floods must not take the line from the others: up to twice its length each has a share of its own.
+        share = max(1, most // (line.callers + 1))
+        if line.waiting < 2 * most and line.waiting_of(caller.name) < share:
+            return
+        seconds = self._seconds * (line.waiting + 1) / self.limits.running
+        raise BusyError(
+            f"all {self.limits.running} places are busy and {line.waiting} jobs wait; try again later",
+            retry_after=max(1.0, min(seconds, 120.0)),
+        )
 
     def _start(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
         job.state = "running"
         job.started = time.time()
-        job._timer = loop.call_later(self.limits.timeout, self._expire, job)
-        job._task = loop.create_task(self._work(job))
+        job.timer = loop.call_later(self.limits.timeout, self._expire, job)
+        job.task = loop.create_task(self._work(job))
 
     async def _work(self, job: Job) -> None:
         try:
@@ -321,7 +172,7 @@ class Jobs:
             self._end(job, error=CancelledJobError("the job was cancelled"), state="cancelled")
         except Exception:
             log.exception("job %s failed by a fault of the gateway", job.id)
-            self._end(job, error=GatewayError("an internal error; the log of the gateway names it by the request id"))
+            self._end(job, error=GatewayError(f"an internal error; the gateway's log names it by {job.id}"))
         else:
             self._end(job, result=result)
 
@@ -335,19 +186,19 @@ class Jobs:
         if job.done:
             return
         waited = job.started is None
-        job.result, job.error, job.ended = result, error, time.time()
+        job.result, job.error, job.ended = result, _kept(error, job.sent), time.time()
         job.state = state or ("failed" if error else "finished")
-        if job._timer:
-            job._timer.cancel()
-        if job._task and not job._task.done() and job._task is not asyncio.current_task():
-            job._task.cancel()
-        if error:
-            job.tell(job.state, {**error.as_json(), "sent": job.sent})
+        if job.timer:
+            job.timer.cancel()
+        if job.task and not job.task.done() and job.task is not asyncio.current_task():
+            job.task.cancel()
+        if job.error:
+            job.tell(job.state, {**job.error.as_json(), "sent": job.sent})
         else:
             assert result is not None
             job.tell("finished", {"result": without_bytes(result)})
-        if not job._readers:
-            job.forget_bytes()
+        if not job.readers:
+            self._lighten(job)
         self._leave(job, waited)
         for tell in self.on_end:
             tell(job)
@@ -370,10 +221,18 @@ class Jobs:
             if not job.done or (len(self._jobs) <= KEPT and (job.ended or 0) > horizon):
                 break
             del self._jobs[job.id]
-            if self._bodies.get((job.caller.name, job.fingerprint)) == job.id:
-                del self._bodies[job.caller.name, job.fingerprint]
-        if len(self._keys) > 2 * len(self._jobs) + 100:
-            self._keys = {pair: identity for pair, identity in self._keys.items() if identity in self._jobs}
+            self._unstored.pop(job.id, None)
+            self._claims.forget(job)
+
+    def _lighten(self, job: Job) -> None:
+        """Let go of a finished job's pixels; what no storage has is kept for a claim, as far as there is room."""
+        left = job.forget_bytes()
+        if left:
+            self._unstored[job.id] = left
+            while sum(self._unstored.values()) > UNSTORED:
+                oldest = next(iter(self._unstored))
+                del self._unstored[oldest]
+                self._jobs[oldest].forget_bytes(all_of_them=True)
 
     def _watch_the_line(self) -> None:
         if not self._ticker or self._ticker.done():
@@ -385,3 +244,18 @@ class Jobs:
             for place, job in enumerate(self._line.order(), 1):
                 if job.watched and job.events[-1].data.get("position") != place:
                     job.tell("queued", {"position": place})
+
+
+def _kept(error: GatewayError | None, sent: bool) -> GatewayError | None:
+    """Give the error to remember: without the frames, and so the pictures, it passed; what may have been paid for
+    must not be tried again by a client on its own."""
+    if error is None:
+        return None
+    kept = error.copied()
+    if kept.again is None and sent and not _unpaid(kept):
+        kept.again = False
+    return kept
+
+
+def _unpaid(error: GatewayError) -> bool:
+    return isinstance(error, UpstreamError) and (error.retryable or error.billed is False or not error.sent)

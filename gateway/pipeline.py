@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
 from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError
 from gateway.generation import Generation
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.negotiate import asked
 from gateway.prompt import clean_text
 from gateway.receipt import Receipt
@@ -81,7 +81,7 @@ class Pipeline:
                 async with asyncio.timeout(OPTIMIZE_TIMEOUT):
                     prompt = clean_text(await optimizer.optimize(work.request))
                 if not prompt:
-                    raise GatewayError("it gave no words")  # noqa: TRY301  - falls back like every other failure
+                    raise GatewayError("it gave no words")
             except TimeoutError:
                 work = _unoptimized(work, name, f"it did not answer within {OPTIMIZE_TIMEOUT:g} s")
             except GatewayError as error:

@@ -17,8 +17,9 @@ from gateway.derive import DerivedCache
 from gateway.errors import AuthenticationError, PermissionError_, PluginError, UnavailableError
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
+from gateway.job import Job
 from gateway.job_records import JobRecords
-from gateway.jobs import Job, Jobs
+from gateway.jobs import Jobs
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.registry import Registry

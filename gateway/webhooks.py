@@ -14,7 +14,7 @@ import pybase64
 from aiohttp import web
 
 from gateway.errors import GatewayError, RequestError, UpstreamError
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import Runtime
 
 log = logging.getLogger(__name__)

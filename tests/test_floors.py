@@ -24,7 +24,7 @@ FLOORS: dict[str, str] = {
         "yaml_source"
     ),
     "public face": "__init__",
-    "jobs and plugins": "job job_records jobs registry routing",
+    "jobs and plugins": "claims job job_records jobs registry routing",
     "pipeline and configuration": "collection config generation pipeline schema",
     "runtime": "runtime",
     "endpoints": "explain middleware webhooks endpoints.*",

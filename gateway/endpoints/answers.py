@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.errors import GatewayError, StorageError
 from gateway.imaging import EXTENSIONS
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME
 from gateway.settings import Server
 from gateway.values import Caller, Picture, PictureMeta, Result

@@ -21,7 +21,7 @@ from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import ChatCall, parse_chat
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
 from gateway.endpoints.submitting import explained, submit, waited
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime
 from gateway.settings import Chat
 from gateway.tasks import answer_task

@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.endpoints.answers import gateway_field, picture_bytes, picture_urls, public_base
 from gateway.endpoints.job_answers import revised
 from gateway.endpoints.sse import FIRST_STEP, open_stream
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME
 from gateway.values import Image, ImageRequest, Picture, Result
 

@@ -7,7 +7,7 @@ from typing import Any
 import pybase64
 
 from gateway.endpoints.answers import gateway_field, picture_url
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import Runtime
 from gateway.values import Event, Image, Result
 

@@ -11,7 +11,7 @@ from gateway.endpoints.answers import CALLER, json_response, public_base
 from gateway.endpoints.job_answers import event_json, job_json
 from gateway.endpoints.sse import open_stream
 from gateway.errors import ConflictError, NotFoundError, RequestError
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME
 
 PAGE = 20

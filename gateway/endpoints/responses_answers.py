@@ -12,7 +12,7 @@ from gateway.endpoints.image_answers import image_usage, picture_base64
 from gateway.endpoints.job_answers import revised
 from gateway.endpoints.responses_input import CALL
 from gateway.errors import GatewayError
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.values import Result
 
 CODES = {

@@ -12,7 +12,7 @@ from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_input import CALL
 from gateway.endpoints.sse import Stream, open_stream
 from gateway.errors import GatewayError
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME
 from gateway.values import Event, Image
 

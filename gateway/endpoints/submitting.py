@@ -17,7 +17,7 @@ from gateway.endpoints.body import fingerprint
 from gateway.endpoints.job_answers import job_json
 from gateway.errors import GatewayError, RequestError
 from gateway.explain import explain
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime
 from gateway.values import ImageRequest, Result
 from gateway.webhooks import WEBHOOKS, read_webhook

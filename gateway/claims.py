@@ -1,0 +1,49 @@
+"""Which job a repeated call means: by its Idempotency-Key, or by its body when a client tries again by itself."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.errors import ConflictError
+from gateway.job import Job
+
+RETRY_WINDOW = 120.0
+"""For how many seconds after its end a job answers a client's own retry of the same body."""
+
+
+class Claims:
+    """The keys and bodies of each caller, and the job that each has started."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], Job] = {}
+        self._bodies: dict[tuple[str, str], Job] = {}
+
+    def find(self, caller: str, key: str | None, fingerprint: str, again: bool) -> Job | None:
+        """Find the job that answers; raise `ConflictError` when the *key* was used for another body."""
+        job = self._keys.get((caller, key)) if key else None
+        if job is None and again:
+            job = self._recent(self._bodies.get((caller, fingerprint)))
+        if job is None:
+            return None
+        if job.fingerprint != fingerprint:
+            raise ConflictError(
+                f"the Idempotency-Key {key!r} was used for a different request; use a new key", param="Idempotency-Key"
+            )
+        # What failed without being paid for may be tried anew; anything else is answered as it was.
+        return None if job.error and not (job.sent and job.error.again is False) else job
+
+    def remember(self, job: Job) -> None:
+        """Let *job* answer to its key and its body."""
+        if job.key:
+            self._keys[job.caller.name, job.key] = job
+        if job.fingerprint:
+            self._bodies[job.caller.name, job.fingerprint] = job
+
+    def forget(self, job: Job) -> None:
+        """Let the key and the body of *job* be free again, unless a later job has taken them."""
+        for claims, name in ((self._keys, job.key), (self._bodies, job.fingerprint)):
+            if name and claims.get((job.caller.name, name)) is job:
+                del claims[job.caller.name, name]
+
+    def _recent(self, job: Job | None) -> Job | None:
+        return job if job and (job.ended is None or time.time() - job.ended < RETRY_WINDOW) else None

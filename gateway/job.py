@@ -1,0 +1,153 @@
+"""One request being served, from its first event to its result; knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.values import Caller, Event, ImageRequest, Result
+
+FINISHED = {"finished", "failed", "cancelled"}
+
+
+class Job:
+    """One request being served. *sent* is True once a paid call may have gone out: then it is finished, not cancelled.
+
+    *inline* says that the caller takes the bytes themselves, so that a failing storage need not fail the job.
+    """
+
+    __slots__ = (
+        "_waiters",
+        "attached",
+        "caller",
+        "created",
+        "ended",
+        "error",
+        "events",
+        "fingerprint",
+        "id",
+        "inline",
+        "key",
+        "on_event",
+        "original",
+        "readers",
+        "request",
+        "result",
+        "sent",
+        "started",
+        "state",
+        "task",
+        "timer",
+        "webhook",
+    )
+
+    def __init__(self, request: ImageRequest, caller: Caller, original: str, on_event: Callable[[Event], None]) -> None:
+        self.id = f"job_{secrets.token_hex(12)}"
+        self.request = request
+        self.caller = caller
+        self.original = original
+        self.created = time.time()
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.state = "queued"
+        self.sent = False
+        self.inline = False
+        self.attached = True
+        self.events: list[Event] = []
+        self.result: Result | None = None
+        self.error: GatewayError | None = None
+        self.fingerprint = ""
+        self.key: str | None = None
+        self.on_event = on_event
+        self.webhook: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.readers = 0
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def done(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._waiters)
+
+    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Record an event and wake whoever watches; after its end a job has nothing more to tell."""
+        if self.done and kind not in FINISHED:
+            return
+        event = Event(self.id, len(self.events) + 1, kind, time.time(), data)
+        self.events.append(event)
+        self.on_event(event)
+        self.wake()
+
+    def wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def watch(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield every event with a sequence above *after*, in order, until the job has ended."""
+        after = min(after, len(self.events))
+        while True:
+            while after < len(self.events):
+                event = self.events[after]
+                after += 1
+                yield event
+            if self.done:
+                return
+            await self._change()
+
+    async def begin(self, seconds: float) -> None:
+        """Wait until the job waits in line or does its first real step; raise its error if it fails before.
+
+        What refuses a job at once (limits, blocked words) can so be told with a status, before a stream begins.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self.state == "running" and len(self.events) == 1:
+                    await self._change()
+        except TimeoutError:
+            return
+        if self.error:
+            raise self.error.copied() from None
+
+    async def wait(self) -> Result:
+        """Wait for the end; give the result or raise the job's error."""
+        while not self.done:
+            await self._change()
+        if self.error:
+            raise self.error.copied() from None
+        assert self.result is not None
+        return self.result
+
+    async def _change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def forget_bytes(self, *, all_of_them: bool = False) -> int:
+        """Let go of pixels that only waiting callers needed; tell how many bytes remain because no storage has them."""
+        if self.result and (all_of_them or all(picture.meta.key for picture in self.result.pictures)):
+            self.result = without_bytes(self.result)
+        self.request = replace(self.request, images=(), mask=None) if self.request.images else self.request
+        for place, event in enumerate(self.events):
+            if event.type == "partial" and "image" in event.data:
+                self.events[place] = replace(event, data={k: v for k, v in event.data.items() if k != "image"})
+        return sum(len(picture.data) for picture in self.result.pictures) if self.result else 0
+
+
+def without_bytes(result: Result) -> Result:
+    """Give the same result without its pixels."""
+    return replace(result, pictures=tuple(replace(picture, data=b"") for picture in result.pictures))

@@ -1,0 +1,96 @@
+"""The waiting line: turns between callers, places, positions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.fairness import Line
+
+STEPS = st.lists(st.tuples(st.sampled_from(["enter", "leave", "give up"]), st.integers(0, 3)), max_size=80)
+
+
+def test_a_caller_who_floods_takes_turns_with_one_who_does_not() -> None:
+    """The second caller's only job starts next, not after the hundred of the first."""
+    line: Line[str] = Line(1)
+    for number in range(100):
+        line.enter("flood", f"flood-{number}")
+    line.enter("calm", "calm-0")
+
+    assert line.leave("flood") == ["flood-1"]
+    assert line.leave("flood") == ["calm-0"]
+    assert line.leave("calm") == ["flood-2"]
+
+
+def test_the_order_told_is_the_order_taken() -> None:
+    """`order` foretells exactly what `leave` starts, one after the other."""
+    line: Line[str] = Line(1)
+    line.enter("a", "running")
+    for name in ("a1", "a2", "a3", "b1", "c1", "c2"):
+        line.enter(name[0], name)
+    told = list(line.order())
+    taken, caller = [], "a"
+    while following := line.leave(caller):
+        taken += following
+        caller = following[0][0]
+
+    assert told == taken == ["a1", "b1", "c1", "a2", "c2", "a3"]
+
+
+def test_positions_count_from_one_and_end_at_zero() -> None:
+    """A waiting item has a place from 1; one that works or has gone has 0."""
+    line: Line[str] = Line(1)
+    line.enter("a", "working")
+    line.enter("a", "first")
+    line.enter("a", "second")
+
+    assert [line.position(item) for item in ("working", "first", "second", "unknown")] == [0, 1, 2, 0]
+
+
+def test_one_caller_never_takes_more_than_its_places() -> None:
+    """With a limit per caller a free place stays free rather than going to the caller who has its share."""
+    line: Line[str] = Line(4, per_caller=2)
+
+    assert [line.enter("a", f"a{number}") for number in range(4)] == [True, True, False, False]
+    assert line.enter("b", "b0")
+    assert line.leave("b") == []
+    assert line.leave("a") == ["a2"]
+
+
+def test_whoever_gives_up_leaves_no_gap() -> None:
+    """The one behind moves up, and a caller with nothing left is forgotten."""
+    line: Line[str] = Line(1)
+    line.enter("a", "working")
+    line.enter("b", "leaves")
+    line.enter("c", "stays")
+    line.give_up("leaves")
+    line.give_up("leaves")
+
+    assert (line.waiting, line.callers, line.position("stays")) == (1, 1, 1)
+
+
+@given(STEPS, st.integers(1, 3), st.integers(0, 3))
+def test_no_place_is_lost_or_given_twice(steps: list[tuple[str, int]], places: int, per_caller: int) -> None:
+    """Whatever comes and goes, the counts are those of the items, and nobody waits before a free place of their own."""
+    line: Line[tuple[str, int]] = Line(places, per_caller)
+    working: list[tuple[str, int]] = []
+    waiting: list[tuple[str, int]] = []
+    for number, (step, who) in enumerate(steps):
+        item = (f"caller-{who}", number)
+        if step == "enter":
+            (working if line.enter(item[0], item) else waiting).append(item)
+        elif step == "leave" and working:
+            for started in line.leave(working.pop(who % len(working))[0]):
+                waiting.remove(started)
+                working.append(started)
+        elif step == "give up" and waiting:
+            line.give_up(waiting.pop(who % len(waiting)))
+        mine = Counter(caller for caller, _ in working)
+
+        assert (line.running, line.waiting) == (len(working), len(waiting))
+        assert len(working) <= places
+        assert all(count <= (per_caller or places) for count in mine.values())
+        assert sorted(line.order()) == sorted(waiting)
+        assert not any(len(working) < places and mine[caller] < (per_caller or places) for caller, _ in waiting)
