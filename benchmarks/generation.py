@@ -94,11 +94,12 @@ wrk.headers["Authorization"] = "Bearer {key}"
 
 @dataclass(frozen=True)
 class Figures:
-    """What wrk printed: requests per second, and the median latency in milliseconds."""
+    """What wrk printed: requests per second, median latency in milliseconds; and CPU milliseconds per request."""
 
     rate: float
     median: float
     errors: int
+    cpu: float = 0
 
 
 @contextmanager
@@ -122,18 +123,29 @@ def process(*command: str, cwd: Path, wait: str) -> Iterator[subprocess.Popen[by
         running.wait(20)
 
 
-def wrk(url: str, seconds: int, clients: int, script: Path | None = None) -> Figures:
-    """Load *url* and read wrk's figures."""
+def wrk(url: str, seconds: int, clients: int, script: Path | None = None, pid: int = 0) -> Figures:
+    """Load *url* and read wrk's figures, and the CPU time of process *pid*."""
+    began = cpu_seconds(pid)
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
     command += ["-s", str(script)] if script else ["-H", f"Authorization: Bearer {KEY}"]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout  # noqa: S603  - our own
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]  # wrk always prints it
     median, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]  # as above
     errors = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", text)))
-    return Figures(rate, float(median) * {"us": 0.001, "ms": 1, "s": 1000}[unit], errors)
+    requests = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]  # as above
+    cpu = 1000 * (cpu_seconds(pid) - began) / max(requests, 1)
+    return Figures(rate, float(median) * {"us": 0.001, "ms": 1, "s": 1000}[unit], errors, cpu)
 
 
-def measure(root: Path, size: int, seconds: int) -> dict[str, Figures]:
+def cpu_seconds(pid: int) -> float:
+    """Read how much processor time a process has used."""
+    if not pid:
+        return 0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(root: Path, size: int, seconds: int, pids: tuple[int, int]) -> dict[str, Figures]:
     """Measure one picture size through every contender."""
     picture = png(1024, 1024, noise=size)
     answer = {"result": {"image": base64.b64encode(picture).decode()}, "success": True, "errors": [], "messages": []}
@@ -152,13 +164,13 @@ def measure(root: Path, size: int, seconds: int) -> dict[str, Figures]:
     base = f"http://{HOST}"
     gateway = f"{base}:{GATEWAY}/v1"
     plan = {
-        "nginx proxy_pass": (f"{base}:{PROXY}{path}", "raw"),
-        "bare aiohttp pass-through": (f"{base}:{BARE}{path}", "raw"),
-        "gateway images b64_json": (f"{gateway}/images/generations", "images"),
-        "gateway images url": (f"{gateway}/images/generations", "images-url"),
-        "gateway chat": (f"{gateway}/chat/completions", "chat"),
+        "nginx proxy_pass": (f"{base}:{PROXY}{path}", "raw", 0),
+        "bare aiohttp pass-through": (f"{base}:{BARE}{path}", "raw", pids[0]),
+        "gateway images b64_json": (f"{gateway}/images/generations", "images", pids[1]),
+        "gateway images url": (f"{gateway}/images/generations", "images-url", pids[1]),
+        "gateway chat": (f"{gateway}/chat/completions", "chat", pids[1]),
     }
-    results = {name: wrk(url, seconds, 16, scripts[script]) for name, (url, script) in plan.items()}
+    results = {name: wrk(url, seconds, 16, scripts[script], pid) for name, (url, script, pid) in plan.items()}
     results["one client: upstream directly"] = wrk(f"{base}:{UPSTREAM}{path}", 3, 1, scripts["raw"])
     results["one client: gateway chat"] = wrk(f"{gateway}/chat/completions", 3, 1, scripts["chat"])
     return results
@@ -172,9 +184,9 @@ def memory(pid: int, field: str) -> float:
 
 def show(title: str, results: dict[str, Figures]) -> None:
     bare = results["bare aiohttp pass-through"].rate
-    print(f"\n{title}  (16 clients)          requests/s   of bare   p50 ms   errors")
+    print(f"\n{title}  (16 clients)          requests/s   of bare   p50 ms   CPU ms   errors")
     for name, figures in results.items():
-        print(f"  {name:32}{figures.rate:12.0f}{figures.rate / bare:10.2f}{figures.median:9.2f}{figures.errors:9d}")
+        print(f"  {name:32}{figures.rate:12.0f}{figures.rate / bare:10.2f}{figures.median:9.2f}{figures.cpu:9.2f}{figures.errors:9d}")
     added = results["one client: gateway chat"].median - results["one client: upstream directly"].median
     print(f"  added p50 at one client: {added:.2f} ms")
 
@@ -194,21 +206,20 @@ def main() -> None:
         )
         upstream = f"http://{HOST}:{UPSTREAM}"
         stack.enter_context(process("nginx", "-c", str(root / "nginx.conf"), cwd=root, wait=upstream))
-        stack.enter_context(
-            process(sys.executable, "bare.py", str(BARE), upstream, cwd=root, wait=f"http://{HOST}:{BARE}/v1/models")
-        )
+        relay = [sys.executable, "bare.py", str(BARE), upstream]
+        bare = stack.enter_context(process(*relay, cwd=root, wait=f"http://{HOST}:{BARE}/v1/models"))
         began = time.monotonic()
         serve = [sys.executable, "-c", "from gateway.cli import main; main()", "serve", "gateway.yaml"]
         gateway = stack.enter_context(process(*serve, cwd=root, wait=f"http://{HOST}:{GATEWAY}/health"))
         print(f"first answer after {time.monotonic() - began:.2f} s, idle {memory(gateway.pid, 'VmRSS'):.0f} MB")
         for title, size in SIZES.items():
-            show(title, measure(root, size, seconds))
+            show(title, measure(root, size, seconds, (bare.pid, gateway.pid)))
         chat = root / "chat.lua"
         wrk(f"http://{HOST}:{GATEWAY}/v1/chat/completions", 5, 64, chat)
         print(f"\npeak memory with 64 clients x 1.5 MB: {memory(gateway.pid, 'VmHWM'):.0f} MB")
-        bare = wrk(f"http://{HOST}:{BARE}/v1/models", 4, 16)
+        plain = wrk(f"http://{HOST}:{BARE}/v1/models", 4, 16)
         ours = wrk(f"http://{HOST}:{GATEWAY}/v1/models", 4, 16)
-        print(f"/v1/models: {ours.rate:.0f}/s, {ours.rate / bare.rate:.2f} of a bare aiohttp answer ({bare.rate:.0f}/s)")
+        print(f"/v1/models: {ours.rate:.0f}/s, {ours.rate / plain.rate:.2f} of a bare aiohttp answer ({plain.rate:.0f}/s)")
 
 
 if __name__ == "__main__":

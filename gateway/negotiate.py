@@ -41,6 +41,8 @@ class Plan:
 
     def requests(self) -> tuple[ImageRequest, ...]:
         """Give the request of each call: with its *n*, and a seed of its own, or all pictures would be the same."""
+        if len(self.calls) == 1 and self.calls[0] == self.request.n:
+            return (self.request,)
         made, requests = 0, []
         for count in self.calls:
             seed = self.request.seed

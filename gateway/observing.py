@@ -1,9 +1,10 @@
-"""Hands events to observers without ever slowing or breaking a job: bounded queues, faults logged once."""
+"""Hands events to observers without ever slowing or breaking a job: bounded lines, faults logged once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping
 
 from gateway.contracts import Observer
@@ -11,53 +12,62 @@ from gateway.values import Event
 
 log = logging.getLogger(__name__)
 
-QUEUE = 1000
+WAITING = 10_000
 """Events an observer may lag behind before it loses some."""
+PAUSE = 0.02
+"""Seconds that events gather before an observer is woken: one waking serves many events."""
+LAST = 2.0
+"""Seconds that observers get for what still waits at the end."""
 
 
 class Observing:
-    """One bounded queue and one task per observer."""
+    """One bounded line and one task per observer."""
 
     def __init__(self, observers: Mapping[str, Observer]) -> None:
         self._observers = observers
-        self._queues: dict[str, asyncio.Queue[Event]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._lines: dict[str, deque[Event]] = {}
+        self._woken = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._complained: set[str] = set()
+        self._ending = False
 
     def open(self) -> None:
         for name, observer in self._observers.items():
-            self._queues[name] = asyncio.Queue(QUEUE)
-            self._tasks.append(asyncio.create_task(self._serve(name, observer)))
+            self._lines[name] = deque()
+            self._tasks[name] = asyncio.create_task(self._serve(name, observer))
 
     async def close(self) -> None:
-        """Give observers two seconds for what is queued, then stop them."""
-        for queue in self._queues.values():
-            try:
-                async with asyncio.timeout(2):
-                    await queue.join()
-            except TimeoutError:
-                log.warning("an observer did not keep up; some events are lost")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Give observers a moment for what still waits, then stop them."""
+        self._ending = True
+        self._woken.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=LAST)
+        for name, task in self._tasks.items():
+            if not task.done():
+                log.warning("observer %s did not keep up; some events are lost", name)
+                task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def event(self, event: Event) -> None:
-        for name, queue in self._queues.items():
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
+        for name, line in self._lines.items():
+            if len(line) < WAITING:
+                line.append(event)
+            else:
                 self._complain(name, "does not keep up; events are lost")
+        self._woken.set()
 
     async def _serve(self, name: str, observer: Observer) -> None:
-        queue = self._queues[name]
-        while True:
-            event = await queue.get()
-            try:
-                await observer.observe(event)
-            except Exception:  # noqa: BLE001  - logged once with the observer's name
-                self._complain(name, "failed", with_trace=True)
-            finally:
-                queue.task_done()
+        line = self._lines[name]
+        while line or not self._ending:
+            if not line:
+                self._woken.clear()
+                await self._woken.wait()
+                await asyncio.sleep(0 if self._ending else PAUSE)
+            while line:
+                try:
+                    await observer.observe(line.popleft())
+                except Exception:  # noqa: BLE001  - logged once with the observer's name
+                    self._complain(name, "failed", with_trace=True)
 
     def _complain(self, name: str, what: str, *, with_trace: bool = False) -> None:
         if name not in self._complained:
