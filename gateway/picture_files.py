@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gateway.errors import NotFoundError, StorageDownError, StorageError, StorageFullError
 from gateway.pictures import is_alive, is_key, pack_meta, unpack_meta
+from gateway.plain_files import is_older, open_folder, read_file, undone_on_failure, unlink, write_file
 from gateway.values import PictureMeta
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,6 @@ ORPHAN_AGE = 3600
 OVERWRITES = 3  # between the looks at its two files a picture may be replaced by another
 TOKEN = re.compile(r"[0-9a-f]{16}")
 OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\.[0-9a-f]{16}(\.tmp)?")
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_OURS = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
 
@@ -87,13 +85,13 @@ class PictureFiles:
         try:
             with self._folder(meta.key, create=True) as folder:
                 old = self._replaced(folder, meta.key)
-                with self._undone_on_failure(folder, name):
-                    self._write_file(folder, name, data)
-                    self._write_file(folder, f"{name}.tmp", token.encode() + b"\n" + pack_meta(meta))
+                with undone_on_failure(folder, name, f"{name}.tmp"):
+                    write_file(folder, name, data)
+                    write_file(folder, f"{name}.tmp", token.encode() + b"\n" + pack_meta(meta))
                     os.rename(f"{name}.tmp", record, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
                 if old:
-                    self._unlink(folder, old.name)
+                    unlink(folder, old.name)
         finally:
             self._writing.discard(name)
         return old.meta.length if old else 0
@@ -116,7 +114,7 @@ class PictureFiles:
         """Read a part of a picture; raise NotFoundError if it has gone meanwhile."""
         try:
             with self._folder(found.meta.key) as folder:
-                part = self._read_file(folder, found.name, start, end)
+                part = read_file(folder, found.name, start, end)
         except FileNotFoundError as error:
             raise NotFoundError("this picture has just gone") from error
         if len(part) != end - start:
@@ -138,7 +136,7 @@ class PictureFiles:
                 old = self._replaced(folder, key)
                 os.unlink(f"{key}.meta", dir_fd=folder)
                 if old:
-                    self._unlink(folder, old.name)
+                    unlink(folder, old.name)
                 os.fsync(folder)
         except FileNotFoundError:
             return None
@@ -147,7 +145,7 @@ class PictureFiles:
     def set_aside(self, key: str) -> None:
         """Rename what is damaged so that no key leads to it and an operator can look at it."""
         with suppress(OSError), self._folder(key) as folder:
-            token = self._read_file(folder, f"{key}.meta", 0, 16).decode(errors="replace")
+            token = read_file(folder, f"{key}.meta", 0, 16).decode(errors="replace")
             os.rename(f"{key}.meta", f"{key}.meta.bad", src_dir_fd=folder, dst_dir_fd=folder)
             if TOKEN.fullmatch(token):
                 os.rename(f"{key}.{token}", f"{key}.{token}.bad", src_dir_fd=folder, dst_dir_fd=folder)
@@ -167,11 +165,11 @@ class PictureFiles:
         living = [found for found in pictures if is_alive(found.meta, now)]
         removed = sum(self.remove(found.meta.key) is not None for found in pictures if found not in living)
         known = {found.name for found in pictures} | {f"{found.meta.key}.meta" for found in pictures} | self._writing
-        with suppress(FileNotFoundError), self._open_folder(place) as folder:
+        with suppress(FileNotFoundError), open_folder(self.root, place) as folder:
             for name in names:
                 orphan = OURS.fullmatch(name) or (name.endswith(".meta") and is_key(name[:-5]))
-                if orphan and name.removesuffix(".tmp") not in known and self._is_old(folder, name, now):
-                    self._unlink(folder, name)
+                if orphan and name.removesuffix(".tmp") not in known and is_older(folder, name, now - ORPHAN_AGE):
+                    unlink(folder, name)
                     removed += 1
         return removed, sum(found.meta.length for found in living)
 
@@ -187,7 +185,7 @@ class PictureFiles:
 
     def _all(self, place: str) -> tuple[list[str], list[FoundPicture]]:
         try:
-            with self._open_folder(place) as folder:
+            with open_folder(self.root, place) as folder:
                 names = os.listdir(folder)  # noqa: PTH208  - a descriptor, not a path
         except FileNotFoundError:
             return [], []
@@ -215,7 +213,7 @@ class PictureFiles:
         return found
 
     def _record(self, folder: int, key: str) -> FoundPicture:
-        token, _, packed = self._read_file(folder, f"{key}.meta", 0, META_LIMIT).partition(b"\n")
+        token, _, packed = read_file(folder, f"{key}.meta", 0, META_LIMIT).partition(b"\n")
         try:
             meta, name = unpack_meta(packed), f"{key}.{token.decode()}"
         except ValueError as error:
@@ -232,73 +230,8 @@ class PictureFiles:
 
     @contextmanager
     def _folder(self, key: str, create: bool = False) -> Iterator[int]:
-        with self._open_folder(_place(key), create) as folder:
+        with open_folder(self.root, _place(key), create) as folder:
             yield folder
-
-    @contextmanager
-    def _open_folder(self, place: str, create: bool = False) -> Iterator[int]:
-        # Step by step from the root's own descriptor, so that a planted link is refused and never followed.
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for step in place.split("/"):
-                below = self._step(folder, step, create)
-                os.close(folder)
-                folder = below
-            yield folder
-        finally:
-            os.close(folder)
-
-    def _step(self, folder: int, name: str, create: bool) -> int:
-        try:
-            return os.open(name, FOLDER, dir_fd=folder)
-        except FileNotFoundError:
-            if not create:
-                raise
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o750, dir_fd=folder)
-            os.fsync(folder)
-        return os.open(name, FOLDER, dir_fd=folder)
-
-    def _write_file(self, folder: int, name: str, data: bytes) -> None:
-        descriptor = os.open(name, CREATE, 0o640, dir_fd=folder)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def _undone_on_failure(self, folder: int, name: str) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._unlink(folder, name)
-            self._unlink(folder, f"{name}.tmp")
-            raise
-
-    def _read_file(self, folder: int, name: str, start: int, end: int) -> bytes:
-        descriptor = os.open(name, READ, dir_fd=folder)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.ELOOP, "not a plain file")
-            parts = []
-            while start < end and (part := os.pread(descriptor, end - start, start)):
-                parts.append(part)
-                start += len(part)
-            return b"".join(parts)
-        finally:
-            os.close(descriptor)
-
-    def _unlink(self, folder: int, name: str) -> None:
-        with suppress(OSError):
-            os.unlink(name, dir_fd=folder)
-
-    def _is_old(self, folder: int, name: str, now: float) -> bool:
-        with suppress(OSError):
-            return now - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime > ORPHAN_AGE
-        return False
 
 
 def _place(key: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from gateway_plugins.storages.disk import Disk
 
 import gateway.picture_files as picture_files
+import gateway.plain_files as plain_files
 from gateway import NotFoundError, StorageDownError, StorageError, StorageFullError
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 
@@ -33,6 +34,12 @@ async def disk(tmp_path):
 def files(storage):
     """Name all files under the root."""
     return sorted(path.name for path in Path(storage.root).rglob("*") if not path.is_dir())
+
+
+def replace_os(monkeypatch, module):
+    """Let the storage's files see *module* as os."""
+    for each in (picture_files, plain_files):
+        monkeypatch.setattr(each, "os", module)
 
 
 class FaultyOs:
@@ -77,10 +84,10 @@ async def test_a_failing_step_is_told_and_leaves_nothing(disk, monkeypatch, step
     await disk.put(picture("warm-up-key", data=DATA), DATA)
     await disk.delete("warm-up-key")
     meta = picture(data=DATA)
-    monkeypatch.setattr(picture_files, "os", faulty := FaultyOs(step, code, skip, half=step == "write"))
+    replace_os(monkeypatch, faulty := FaultyOs(step, code, skip, half=step == "write"))
     with pytest.raises(kind) as told:
         await disk.put(meta, DATA)
-    monkeypatch.setattr(picture_files, "os", os)
+    replace_os(monkeypatch, os)
 
     assert faulty.skip < 0
     assert str(disk.root) not in told.value.message
@@ -95,10 +102,10 @@ async def test_a_failing_step_is_told_and_leaves_nothing(disk, monkeypatch, step
 async def test_a_failing_overwrite_keeps_the_old_or_has_the_new(disk, monkeypatch, step, skip):
     """When the second picture under a key fails at any step, one of the two is there whole."""
     await disk.put(picture(data=b"old"), b"old")
-    monkeypatch.setattr(picture_files, "os", FaultyOs(step, errno.ENOSPC, skip))
+    replace_os(monkeypatch, FaultyOs(step, errno.ENOSPC, skip))
     with pytest.raises(StorageFullError):
         await disk.put(picture(data=DATA), DATA)
-    monkeypatch.setattr(picture_files, "os", os)
+    replace_os(monkeypatch, os)
 
     assert await (await disk.get(KEY)).body.read() in (b"old", DATA)
 
@@ -106,9 +113,9 @@ async def test_a_failing_overwrite_keeps_the_old_or_has_the_new(disk, monkeypatc
 async def test_order_of_durability(disk, monkeypatch):
     """Both files are on the disk before the rename makes the picture exist, and the folder after it."""
     await disk.put(picture(), PNG)
-    monkeypatch.setattr(picture_files, "os", recorder := FaultyOs())
+    replace_os(monkeypatch, recorder := FaultyOs())
     await disk.put(picture(data=DATA), DATA)
-    monkeypatch.setattr(picture_files, "os", os)
+    replace_os(monkeypatch, os)
 
     steps = [name for name in recorder.calls if name in {"write", "fsync", "rename", "unlink"}]
     assert steps == ["write", "fsync", "write", "fsync", "rename", "fsync", "unlink"]
@@ -117,6 +124,7 @@ async def test_order_of_durability(disk, monkeypatch):
 CRASHER = """
 import asyncio, os, signal, sys
 import gateway.picture_files as picture_files
+import gateway.plain_files as plain_files
 from gateway_plugins.storages.disk import Disk
 from tests.plugins.storages.pictures import picture
 root, at = sys.argv[1], int(sys.argv[2])
@@ -140,11 +148,11 @@ async def main():
         data = b"old" * 1000
         await disk.put(picture(data=data), data)
         print("old", flush=True)
-        picture_files.os = Crashing()
+        picture_files.os = plain_files.os = Crashing()
         data = b"new" * 50000
         await disk.put(picture(data=data), data)
         await disk.put(picture("another-key", data=data), data)
-        picture_files.os = os
+        picture_files.os = plain_files.os = os
         print("acknowledged", flush=True)
 asyncio.run(main())
 """
@@ -326,7 +334,7 @@ async def test_a_slow_disk_does_not_stop_the_loop(disk, monkeypatch):
                 else lambda *given, **also: (time.sleep(0.1), real(*given, **also))[1]
             )
 
-    monkeypatch.setattr(picture_files, "os", Slow())
+    replace_os(monkeypatch, Slow())
     puts = asyncio.gather(*(disk.put(picture(f"slow-put-{number}"), PNG) for number in range(4)))
     longest = 0.0
     while not puts.done():
