@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.endpoints.fields import KNOWN, SPELLINGS, bool_field, clean_field, describe, image_request
+from gateway.endpoints.fields import KNOWN, SPELLINGS, bool_field, clean_field, describe, image_request, text_field
 from gateway.endpoints.inputs import input_images
 from gateway.errors import RequestError
-from gateway.prompt import read_prompt
+from gateway.prompt import PromptReading, read_prompt
 from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest
 
@@ -54,9 +54,7 @@ def parse_chat(body: Mapping[str, Any], chat: Chat) -> ChatCall:
             param="messages",
             code="empty_prompt",
         )
-    asked = _picture_parameters(body, chat, reading.prompt)
-    if reading.aspect_ratio or not asked.size:
-        asked = replace(asked, size=reading.size, aspect_ratio=reading.aspect_ratio or asked.aspect_ratio)
+    asked = _picture_parameters(body, chat, reading)
     options = body.get("stream_options")
     include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     return ChatCall(text, pictures, asked.model, stream, include_usage, asked)
@@ -106,15 +104,22 @@ def _picture_part(part: Mapping[str, Any], where: str) -> str:
     return url
 
 
-def _picture_parameters(body: Mapping[str, Any], chat: Chat, prompt: str) -> ImageRequest:
-    """Take what means something for a picture; what cannot be read is dropped, and the receipt says so."""
+def _picture_parameters(body: Mapping[str, Any], chat: Chat, reading: PromptReading) -> ImageRequest:
+    """Take what means something for a picture; what cannot be read is dropped, and the receipt says so.
+
+    A ratio in the prompt goes before a size in the body, and that before the configured one.
+    """
     names = {name for name in body if SPELLINGS.get(name, name) in KNOWN} - PLUMBING
+    if not names:
+        model = text_field(body, "model", limit=300) or ""
+        ratio = reading.aspect_ratio
+        return ImageRequest(reading.prompt, model, size=reading.size, aspect_ratio=ratio, any_size=not ratio)
     asked: dict[str, Any] = {name: body[name] for name in names}
     asked["model"] = body.get("model")
     broken: list[str] = []
     while True:
         try:
-            request = image_request(asked, chat, prompt)
+            request = image_request(asked, chat, reading.prompt)
         except RequestError as error:
             spelled = [name for name in asked if SPELLINGS.get(name, name) == error.param]
             if error.param == "model" or not spelled:
@@ -122,4 +127,8 @@ def _picture_parameters(body: Mapping[str, Any], chat: Chat, prompt: str) -> Ima
             broken += spelled
             asked = {name: value for name, value in asked.items() if name not in spelled}
         else:
-            return replace(request, unknown=(*request.unknown, *sorted(broken)))
+            size = reading.size if reading.aspect_ratio or not request.size else request.size
+            ratio = reading.aspect_ratio or request.aspect_ratio
+            unasked = not (reading.aspect_ratio or request.size)
+            unknown = (*request.unknown, *sorted(broken))
+            return replace(request, size=size, aspect_ratio=ratio, unknown=unknown, any_size=unasked)
