@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.errors import GatewayError, StorageError
+from gateway.errors import AllowanceError, BadKeyError, GatewayError, MisconfiguredError, StorageError
 from gateway.imaging import EXTENSIONS
 from gateway.job import Job
 from gateway.runtime import RUNTIME
@@ -19,6 +19,8 @@ from gateway.settings import Server
 from gateway.values import Caller, Picture, PictureMeta, Result
 
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+FUTILE = (AllowanceError, BadKeyError, MisconfiguredError)
+"""Errors that a client's own repetition within seconds cannot better."""
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 
@@ -100,6 +102,8 @@ def error_headers(error: GatewayError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if error.again is not None:
         headers["x-should-retry"] = "true" if error.again else "false"
+    elif isinstance(error, FUTILE):
+        headers["x-should-retry"] = "false"
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="image-gateway"'
     return headers

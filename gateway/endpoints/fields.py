@@ -66,9 +66,9 @@ def text_field(body: Mapping[str, Any], name: str, *, limit: int = 32_000) -> st
 
 def clean_field(value: str, name: str, limit: int = 32_000) -> str:
     try:
-        return clean_text(value, limit)
+        return clean_text(value, limit, "prompt" if name == "messages" else name)
     except RequestError as error:
-        raise RequestError(f"{name}: {error.message}", param=name, code=error.code) from None
+        raise RequestError(error.message, param=name, code=error.code) from None
 
 
 def prompt_field(body: Mapping[str, Any]) -> str:
