@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from gateway.contracts import Report, Work
+from gateway.asking import Sendable, Telling, ask
+from gateway.contracts import Work
 from gateway.errors import (
     BlockedAddressError,
     BrokenAnswerError,
     GatewayError,
-    PluginError,
     RejectedError,
     RequestError,
     UpstreamError,
@@ -30,36 +30,10 @@ from gateway.values import Image, ImageRequest
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CALLS_AT_ONCE = 4
 """How many calls one job makes side by side when an upstream makes fewer pictures per call than were asked."""
-
-
-class Sendable(Protocol):
-    """The job, as far as this stage minds it."""
-
-    id: str
-    sent: bool
-
-
-@dataclass(slots=True)
-class Telling:
-    """The `Report` that a backend gets: it turns what the backend says into events of the job."""
-
-    job: Sendable
-    work: Work
-    first: int
-    """How many pictures of the job come before those of this call."""
-    sent: bool = False
-
-    def sending(self) -> None:
-        self.sent = True
-        self.job.sent = True
-
-    def progress(self, done: float, note: str = "") -> None:
-        self.work.tell("progress", {"done": round(min(max(float(done), 0.0), 1.0), 4), "note": str(note)[:200]})
-
-    def partial(self, image: Image) -> None:
-        self.work.tell("partial", {"picture": self.first, "image": image})
 
 
 class Generation:
@@ -68,7 +42,7 @@ class Generation:
     def __init__(self, router: Router, fetcher: Fetcher, pixels: int, per_backend: Mapping[str, int]) -> None:
         self._router = router
         self._fetcher = fetcher
-        self._pixels = pixels
+        self.pixels = pixels
         self._places: dict[str, asyncio.Semaphore] = {name: asyncio.Semaphore(n) for name, n in per_backend.items()}
 
     async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
@@ -100,55 +74,42 @@ class Generation:
         """Make all calls of the plan; some may fail as long as one delivers."""
         requests = plan.requests()
         if len(requests) == 1:
-            return await self._call(work, target, plan, requests[0], job, 0), []
-        gate = asyncio.Semaphore(CALLS_AT_ONCE)
+            outcomes = await self._call(work, target, plan, requests[0], job, 0)
+        else:
+            gate = asyncio.Semaphore(CALLS_AT_ONCE)
 
-        async def one(request: ImageRequest, first: int) -> list[Image]:
-            async with gate:
-                return await self._call(work, target, plan, request, job, first)
+            async def one(request: ImageRequest, first: int) -> list[Image | GatewayError]:
+                async with gate:
+                    return await self._call(work, target, plan, request, job, first)
 
-        firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
-        answers = await asyncio.gather(*map(one, requests, firsts), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, GatewayError):
-                raise answer
-        images = [image for answer in answers if isinstance(answer, list) for image in answer]
-        failures = [answer for answer in answers if isinstance(answer, GatewayError)]
+            firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
+            answers = await _each(map(one, requests, firsts))
+            outcomes = [part for answer in answers for part in (answer if isinstance(answer, list) else [answer])]
+        images = [outcome for outcome in outcomes if isinstance(outcome, Image)]
+        failures = [outcome for outcome in outcomes if isinstance(outcome, GatewayError)]
         if not images:
             raise _worst(failures)
         return images, failures
 
     async def _call(
         self, work: Work, target: Target, plan: Plan, request: ImageRequest, job: Sendable, first: int
-    ) -> list[Image]:
+    ) -> list[Image | GatewayError]:
         telling = Telling(job, work, first)
         place = self._places.get(target.backend_name)
         if place:
             async with place:
-                images = await self._ask(target, request, telling)
+                images = await ask(target, request, telling)
         else:
-            images = await self._ask(target, request, telling)
-        return [await self._ready(image, plan, telling) for image in images]
-
-    async def _ask(self, target: Target, request: ImageRequest, telling: Telling) -> list[Image]:
-        report: Report = telling
-        try:
-            images = await target.backend.generate(request, report)
-        except GatewayError:
-            raise
-        except Exception as error:
-            log.exception("backend %s failed", target.name)
-            message = "the plugin failed by a fault of its own; see the gateway's log"
-            raise UpstreamError(
-                message, code=PluginError.code, sent=telling.sent, retryable=not telling.sent
-            ) from error
-        return _checked(images, request.n)
+            images = await ask(target, request, telling)
+        if len(images) == 1:
+            return [await self._ready(images[0], plan, telling)]
+        return await _each(self._ready(image, plan, telling) for image in images)
 
     async def _ready(self, image: Image, plan: Plan, telling: Telling) -> Image:
         if not image.data:
             image = replace(image, data=await self._fetched(image.url or ""), url=None)
         try:
-            image = inspect(image, self._pixels)
+            image = inspect(image, self.pixels)
         except UpstreamError as error:
             error.sent = telling.sent
             raise
@@ -219,22 +180,10 @@ def _named(error: UpstreamError, target: Target) -> UpstreamError:
     return error
 
 
-def _checked(images: object, count: int) -> list[Image]:
-    """Hold a plugin to its contract, naming the field; surplus pictures are cut."""
-    if not isinstance(images, (list, tuple)):
-        raise UpstreamError(
-            f"the plugin must return a list of Image, not {type(images).__name__}", code="plugin_contract"
-        )
-    for image in images:
-        if not isinstance(image, Image):
-            message = f"the plugin must return Image objects, not {type(image).__name__}"
-        elif not isinstance(image.data, (bytes, bytearray, memoryview)):
-            message = f"Image.data must be bytes, not {type(image.data).__name__}"
-        elif not image.data and not image.url:
-            message = "Image.data and Image.url are both empty"
-        else:
-            continue
-        raise UpstreamError(message, code="plugin_contract")
-    if not images:
-        raise BrokenAnswerError("it answered without a picture")
-    return list(images)[:count]
+async def _each(work: Iterable[Awaitable[T]]) -> list[T | GatewayError]:
+    """Await all of them side by side; a failure is given in its place, so that the others are not lost."""
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, GatewayError):
+            raise outcome
+    return outcomes  # type: ignore[return-value]  # any other exception was raised above

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
-from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError
+from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError, UpstreamError
 from gateway.generation import Generation
+from gateway.imaging import inspect
 from gateway.job import Job
 from gateway.negotiate import asked
 from gateway.prompt import clean_text
@@ -26,6 +27,8 @@ OPTIMIZE_TIMEOUT = 120.0
 """Seconds after which any optimizer is given up; those of ours have shorter limits of their own."""
 STORE_TRIES = (0.0, 0.3, 1.5)
 """Seconds before each try to store a picture that was paid for."""
+STORE_TIMEOUT = 60.0
+"""Seconds after which one try is given up; the storages of ours have shorter limits of their own."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,16 @@ class Pipeline:
         async def optimize(work: Work) -> Work:
             return await self._optimize(work, recipe)
 
+        checked: list[Image] = []
+
         async def generate(work: Work) -> Work:
-            return await self._generation.generate(work, recipe.targets, recipe.settings, job)
+            done = await self._generation.generate(work, recipe.targets, recipe.settings, job)
+            checked.extend(done.images)
+            return done
 
         async def store(work: Work) -> Work:
-            return await self._store(work, recipe.storage, job)
+            images = tuple(image if _among(image, checked) else self._inspected(image) for image in work.images)
+            return await self._store(replace(work, images=images), recipe.storage, job)
 
         around = recipe.middlewares
         optimized, generated, stored = (
@@ -96,21 +104,35 @@ class Pipeline:
         work.tell("optimized", {"prompt": work.request.prompt, "optimizer": work.receipt.optimizer})
         return work
 
+    def _inspected(self, image: Image) -> Image:
+        """Look at a picture that a middleware has changed or made: what it declares is not trusted either."""
+        try:
+            return inspect(image, self._generation.pixels)
+        except (UpstreamError, AttributeError, TypeError) as error:
+            raise PluginError(f"a middleware has made something that is no picture: {error}") from error
+
     async def _store(self, work: Work, storage: Storage, job: Job) -> Work:
+        if not work.images:
+            raise PluginError("a middleware has left no picture to store")
         work.tell("storing", {"count": len(work.images)})
-        pictures = []
+        pictures: list[Picture] = []
+        failure: StorageError | None = None
         for image in work.images:
             meta = _meta(image, work)
             try:
+                # Each picture may cost as much as the first: one that cannot be kept must not take the others along.
                 meta = await _put(storage, meta, image.data)
             except StorageError as error:
-                if not job.inline:
-                    error.again = False
-                    raise
+                failure = error
                 log.warning("job %s: the picture was not stored: %s", job.id, error.message)
                 work = replace(work, receipt=_noted(work, f"the picture was not stored: {error.message}"))
+                if not job.inline:
+                    continue
                 meta = replace(meta, key="")
             pictures.append(Picture(meta, image.data, image.revised_prompt, image.seed))
+        if failure and not pictures:
+            failure.again = False
+            raise failure
         work.tell("stored", {"keys": [picture.meta.key for picture in pictures]})
         return replace(work, pictures=tuple(pictures))
 
@@ -177,18 +199,33 @@ async def _put(storage: Storage, meta: PictureMeta, data: bytes) -> PictureMeta:
         if pause:
             await asyncio.sleep(pause)
         try:
-            return await storage.put(meta, data)
+            async with asyncio.timeout(STORE_TIMEOUT):
+                kept = await storage.put(meta, data)
         except StorageDownError as error:
             last = error
-        except GatewayError:
+            continue
+        except TimeoutError:
+            last = StorageDownError(f"the storage did not take it within {STORE_TIMEOUT:g} s")
+            continue
+        except StorageError:
             raise
         except Exception as error:
             log.exception("the storage failed")
             raise StorageError("the storage failed by a fault of its own; see the gateway's log") from error
+        if not isinstance(kept, PictureMeta):
+            log.error("the storage returned %s instead of a PictureMeta", type(kept).__name__)
+            raise StorageError("the storage broke its contract; see the gateway's log", code=PluginError.code)
+        return kept
     raise last
 
 
+def _among(image: object, images: Sequence[Image]) -> bool:
+    return any(image is known for known in images)
+
+
 def _result(work: Work) -> Result:
+    if not work.pictures:
+        raise PluginError("a middleware has answered without a picture")
     return Result(
         pictures=work.pictures,
         prompt=work.request.prompt,

@@ -25,7 +25,7 @@ FLOORS: dict[str, str] = {
     ),
     "public face": "__init__",
     "jobs and plugins": "claims job job_records jobs registry routing",
-    "pipeline and configuration": "collection config generation pipeline schema",
+    "pipeline and configuration": "asking collection config generation pipeline schema",
     "runtime": "runtime",
     "endpoints": "explain middleware webhooks endpoints.*",
     "app": "app",

@@ -1,0 +1,99 @@
+"""Asks a backend for pictures, listens to what it tells on the way, and holds its plugin to the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.contracts import Report, Work
+from gateway.decoding import is_picture
+from gateway.errors import BrokenAnswerError, GatewayError, PluginError, UpstreamError
+from gateway.routing import Target
+from gateway.values import Image, ImageRequest
+
+log = logging.getLogger(__name__)
+
+FIELDS = {"data": (bytes,), "url": (str, type(None)), "seed": (int, type(None)), "revised_prompt": (str, type(None))}
+
+
+class Sendable(Protocol):
+    """The job, as far as this stage minds it."""
+
+    id: str
+    sent: bool
+
+    @property
+    def done(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Telling:
+    """The `Report` that a backend gets: it turns what the backend says into events of the job."""
+
+    job: Sendable
+    work: Work
+    first: int
+    """How many pictures of the job come before those of this call."""
+    sent: bool = False
+
+    def sending(self) -> None:
+        if self.job.done:
+            # A plugin that swallows cancelling must at least not pay for what nobody waits for.
+            raise asyncio.CancelledError("the job has ended")
+        self.sent = True
+        self.job.sent = True
+
+    def progress(self, done: float, note: str = "") -> None:
+        self.work.tell("progress", {"done": round(min(max(float(done), 0.0), 1.0), 4), "note": str(note)[:200]})
+
+    def partial(self, image: Image) -> None:
+        if isinstance(image, Image) and isinstance(image.data, bytes) and is_picture(image.data):
+            self.work.tell("partial", {"picture": self.first, "image": image})
+
+
+async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[Image]:
+    """Have *target* make the pictures; whatever its plugin does wrong becomes an `UpstreamError` that names it."""
+    report: Report = telling
+    try:
+        images = await target.backend.generate(request, report)
+    except GatewayError:
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if telling.job.done or task is None or task.cancelling():
+            raise
+        log.error("backend %s was cancelled by a fault of its own", target.name)
+        raise _fault("the plugin was cancelled by a fault of its own", telling.sent) from error
+    except Exception as error:
+        log.exception("backend %s failed", target.name)
+        raise _fault("the plugin failed by a fault of its own; see the gateway's log", telling.sent) from error
+    complaint = _complaint(images)
+    if complaint:
+        raise _fault(complaint, telling.sent)
+    if not images:
+        raise BrokenAnswerError("it answered without a picture")
+    return list(images)[: request.n]
+
+
+def _fault(message: str, sent: bool) -> UpstreamError:
+    """Give the error for a plugin's own fault: the gateway's, not the upstream's; another target may still do it."""
+    error = UpstreamError(message, code=PluginError.code, sent=sent, retryable=not sent)
+    error.status, error.type = PluginError.status, PluginError.type
+    return error
+
+
+def _complaint(images: object) -> str | None:
+    """Hold a plugin to its contract; name the field that breaks it."""
+    if not isinstance(images, (list, tuple)):
+        return f"the plugin must return a list of Image, not {type(images).__name__}"
+    for image in images:
+        if not isinstance(image, Image):
+            return f"the plugin must return Image objects, not {type(image).__name__}"
+        for name, types in FIELDS.items():
+            if not isinstance(getattr(image, name), types):
+                return f"Image.{name} must be {types[0].__name__}, not {type(getattr(image, name)).__name__}"
+        if not image.data and not image.url:
+            return "Image.data and Image.url are both empty"
+    return None

@@ -1,0 +1,484 @@
+"""The generate stage: who is asked, how often, what is made of the answers, and what is never paid for twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gateway.capabilities import Capabilities
+from gateway.contracts import Report, Work
+from gateway.errors import (
+    BadKeyError,
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    MisconfiguredError,
+    NotAnImageError,
+    RateLimitedError,
+    RefusedError,
+    RejectedError,
+    RequestError,
+    UnavailableError,
+    UnreachableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from gateway.fetch import Fetcher
+from gateway.generation import Generation
+from gateway.routing import Router, Target
+from gateway.settings import Fetch, ModelSettings, TargetSettings
+from gateway.values import Caller, Image, ImageRequest, Size
+from tests.fake_upstream import FakeUpstream, png
+
+PICTURE = png(64, 64)
+OTHER = png(32, 32)
+ANY = Capabilities(count=10)
+Draw = Callable[[ImageRequest, Report], Any]
+
+
+@dataclass
+class Painter:
+    """Does what *draw* says, and remembers each request; *busiest* is how many calls it had at once."""
+
+    draw: Draw = lambda request, report: [Image(PICTURE)] * request.n
+    can: Capabilities = ANY
+    sends: bool = True
+    requests: list[ImageRequest] = field(default_factory=list)
+    now: int = 0
+    busiest: int = 0
+
+    def capabilities(self, model: str) -> Capabilities:
+        return self.can
+
+    async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
+        self.requests.append(request)
+        if self.sends:
+            report.sending()
+        self.now += 1
+        self.busiest = max(self.busiest, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        drawn = self.draw(request, report)
+        return await drawn if asyncio.iscoroutine(drawn) else drawn  # type: ignore[no-any-return]  # lies on purpose
+
+
+@dataclass
+class Ticket:
+    """What the stage knows of a job."""
+
+    id: str = "job_1"
+    sent: bool = False
+    done: bool = False
+
+
+class Run:
+    """One run of the stage with all that it told."""
+
+    def __init__(self, *painters: Painter, fetch: Fetch | None = None, per_backend: Mapping[str, int] | None = None):
+        self.router = Router(chance=lambda: 0.0)
+        self.targets = [
+            Target.of(TargetSettings(f"t{place}", "up"), painter, "crop") for place, painter in enumerate(painters)
+        ]
+        self.generation = Generation(self.router, Fetcher(fetch or Fetch()), 50_000_000, per_backend or {})
+        self.events: list[tuple[str, Mapping[str, Any]]] = []
+        self.ticket = Ticket()
+
+    async def __call__(self, request: ImageRequest | None = None, **settings: Any) -> Work:
+        request = request or ImageRequest("a cat", model="flux")
+        work = Work("job_1", Caller("ann"), request, "a cat", tell=lambda kind, data: self.events.append((kind, data)))
+        return await self.generation.generate(work, self.targets, ModelSettings((), **settings), self.ticket)
+
+    def told(self, kind: str) -> list[Mapping[str, Any]]:
+        return [data for name, data in self.events if name == kind]
+
+
+def raising(error: BaseException) -> Painter:
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        raise error
+
+    return Painter(draw)
+
+
+def answering(value: Any, *, sends: bool = True) -> Painter:
+    return Painter(lambda request, report: value, sends=sends)
+
+
+async def test_a_picture_comes_with_what_it_truly_is() -> None:
+    """Type and size are read from the bytes, whatever the plugin says, and the receipt names the target."""
+    work = await Run(answering([Image(PICTURE, media_type="image/webp", width=9, height=9, seed=7)]))()
+
+    assert (work.images[0].media_type, work.images[0].size, work.images[0].seed) == ("image/png", Size(64, 64), 7)
+    assert [(a.target, a.outcome) for a in work.receipt.attempts] == [("t0/up", "ok")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreachableError("gone"),
+        BusyUpstreamError("full"),
+        RateLimitedError("slow down"),
+        BadKeyError("no"),
+        MisconfiguredError("what"),
+    ],
+)
+async def test_what_was_surely_not_paid_goes_to_the_next_target(error: UpstreamError) -> None:
+    """The next one is asked once, and the receipt tells both attempts."""
+    first, second = raising(error), Painter()
+    run = Run(first, second)
+    work = await run()
+
+    assert (len(first.requests), len(second.requests)) == (1, 1)
+    assert [(a.target, a.outcome) for a in work.receipt.attempts] == [("t0/up", error.code), ("t1/up", "ok")]
+    assert run.told("attempt_failed")[0]["target"] == "t0/up"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UpstreamTimeoutError("slow"),
+        BrokenAnswerError("cut"),
+        NotAnImageError("html"),
+        RejectedError("bad size"),
+        UpstreamError("?"),
+    ],
+)
+async def test_what_may_have_been_paid_is_final(error: UpstreamError) -> None:
+    """No second target is asked, and no SDK is invited to try again."""
+    second = Painter()
+
+    with pytest.raises(type(error)) as raised:
+        await Run(raising(error), second)()
+    assert not second.requests
+    assert raised.value.again is False
+    assert raised.value.message.startswith("t0/up: ")
+
+
+async def test_a_refusal_is_final_even_when_sent_calls_are_tried_again() -> None:
+    """Refused content and refused requests never burn another target."""
+    for error in (RefusedError("no"), RejectedError("no")):
+        second = Painter()
+        with pytest.raises(RequestError if isinstance(error, RefusedError) else RejectedError):
+            await Run(raising(error), second)(retry_sent=True)
+        assert not second.requests
+
+
+async def test_who_wants_it_so_has_sent_calls_tried_again() -> None:
+    """``retry_sent`` hands a call that may be billed to the next target."""
+    work = await Run(raising(UpstreamTimeoutError("slow")), Painter())(retry_sent=True)
+
+    assert [a.outcome for a in work.receipt.attempts] == ["upstream_timeout", "ok"]
+
+
+async def test_when_all_fail_the_last_one_is_told() -> None:
+    """Each target is asked once; the error names the last."""
+    painters = [raising(BusyUpstreamError("full")), raising(UnreachableError("gone"))]
+
+    with pytest.raises(UnreachableError, match=r"^t1/up: gone"):
+        await Run(*painters)()
+    assert [len(painter.requests) for painter in painters] == [1, 1]
+
+
+async def test_a_target_that_keeps_failing_rests() -> None:
+    """After five failures in a row it is not asked; alone, the caller is told when to come again."""
+    painter = raising(BusyUpstreamError("full"))
+    run = Run(painter)
+    for _ in range(5):
+        with pytest.raises(BusyUpstreamError):
+            await run()
+
+    with pytest.raises(UnavailableError) as resting:
+        await run()
+    assert len(painter.requests) == 5
+    assert resting.value.retry_after
+
+
+async def test_refusals_do_not_make_a_target_rest() -> None:
+    """A caller's own mistakes say nothing of the target."""
+    run = Run(raising(RefusedError("no")))
+    for _ in range(8):
+        with pytest.raises(RefusedError):
+            await run()
+
+    assert run.router.health() == {}
+
+
+async def test_many_pictures_are_spread_over_calls() -> None:
+    """Five pictures of an upstream that makes two at once: three calls, at most four at once, seeds count up."""
+    painter = Painter(can=Capabilities(count=2, accepts={"seed": True}))
+    work = await Run(painter)(ImageRequest("a cat", n=5, seed=10))
+
+    assert [request.n for request in painter.requests] == [2, 2, 1]
+    assert [request.seed for request in painter.requests] == [10, 12, 14]
+    assert len(work.images) == 5
+    many = Painter(can=Capabilities(count=1))
+    await Run(many)(ImageRequest("a cat", n=10))
+    assert many.busiest <= 4
+
+
+async def test_some_of_many_pictures_are_better_than_none() -> None:
+    """Two of four calls fail: two pictures come, the receipt tells what is missing, and nobody else is asked."""
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        if request.seed in {2, 3}:
+            raise UpstreamTimeoutError("slow")
+        return [Image(PICTURE)]
+
+    spare = Painter(can=Capabilities(count=1, accepts={"seed": True}))
+    run = Run(Painter(draw, can=Capabilities(count=1, accepts={"seed": True})), spare)
+    work = await run(ImageRequest("a cat", n=4, seed=1))
+
+    assert len(work.images) == 2
+    assert len([note for note in work.receipt.notes if "missing" in note]) == 2
+    assert run.told("generated")[0]["missing"] == 2
+    assert not spare.requests
+
+
+async def test_one_broken_picture_does_not_spoil_the_others_of_its_call() -> None:
+    """A call of three with one that is no picture gives two, and says so."""
+    work = await Run(answering([Image(PICTURE), Image(b"<html>"), Image(PICTURE)]))(ImageRequest("a cat", n=3))
+
+    assert len(work.images) == 2
+    assert any("not_an_image" in note for note in work.receipt.notes)
+
+
+async def test_when_all_of_many_fail_what_may_be_paid_decides() -> None:
+    """Three were refused for being too many, one timed out after sending: nobody else may be asked."""
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        raise UpstreamTimeoutError("slow") if request.seed == 3 else RateLimitedError("slow down")
+
+    spare = Painter(can=Capabilities(count=1, accepts={"seed": True}))
+    with pytest.raises(UpstreamTimeoutError):
+        await Run(Painter(draw, can=spare.can), spare)(ImageRequest("a cat", n=4, seed=1))
+    assert not spare.requests
+
+
+async def test_surplus_pictures_are_cut() -> None:
+    """A plugin that gives three for one asked gives one."""
+    assert len((await Run(answering([Image(PICTURE)] * 3))()).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "a list of Image, not NoneType"),
+        ("png", "a list of Image, not str"),
+        (iter([]), "a list of Image, not"),
+        ({"data": b""}, "a list of Image, not dict"),
+        ([PICTURE], "Image objects, not bytes"),
+        ([None], "Image objects, not NoneType"),
+        ([Image("text")], "Image.data must be bytes, not str"),  # type: ignore[arg-type]
+        ([Image(None)], "Image.data must be bytes, not NoneType"),  # type: ignore[arg-type]
+        ([Image(url=b"https://a")], "Image.url must be str, not bytes"),  # type: ignore[arg-type]
+        ([Image(PICTURE, seed="7")], "Image.seed must be int, not str"),  # type: ignore[arg-type]
+        ([Image(PICTURE, revised_prompt=["a"])], "Image.revised_prompt must be str, not list"),  # type: ignore[arg-type]
+        ([Image()], "both empty"),
+    ],
+)
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_plugin_that_breaks_its_contract_is_named(value: Any, words: str, sends: bool) -> None:
+    """A 500 that names target and field; another target may do it only if nothing was sent."""
+    spare = Painter()
+    broken = Run(answering(value, sends=sends))
+    with pytest.raises(UpstreamError, match="t0/up: .*" + words) as raised:
+        await broken()
+
+    assert (raised.value.status, raised.value.code) == (500, "plugin_contract")
+    run = Run(answering(value, sends=sends), spare)
+    try:
+        await run()
+    except UpstreamError:
+        assert sends
+    assert bool(spare.requests) is not sends
+
+
+@pytest.mark.parametrize("error", [RuntimeError("sk-secret"), TimeoutError(), KeyError("x"), asyncio.CancelledError()])
+async def test_a_plugin_that_fails_by_itself_shows_nothing_of_it(error: BaseException) -> None:
+    """Any exception of a plugin, even a cancelling of its own making, is an error that names the target."""
+    run = Run(raising(error))
+    with pytest.raises(UpstreamError, match="t0/up: the plugin") as raised:
+        await run()
+
+    assert "secret" not in raised.value.message
+    assert raised.value.again is False
+
+
+async def test_an_empty_answer_is_a_broken_one() -> None:
+    """No picture and no error: 502, and as it may be paid, final."""
+    with pytest.raises(BrokenAnswerError, match="without a picture") as raised:
+        await Run(answering([]))()
+    assert raised.value.again is False
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"<html></html>", b"GIF", PICTURE[:-20], b"\x89PNG\r\n\x1a\n", png(8, 8)[:40], b"%PDF-1.4"],
+    ids=["html", "gif", "cut", "signature", "head", "pdf"],
+)
+async def test_what_is_no_picture_is_never_passed_on(data: bytes) -> None:
+    """Whatever its declared type, it ends as a 502 ``not_an_image``."""
+    with pytest.raises(NotAnImageError) as raised:
+        await Run(answering([Image(data, media_type="image/png", width=1, height=1)]))()
+    assert (raised.value.status, raised.value.code, raised.value.again) == (502, "not_an_image", False)
+
+
+async def test_a_picture_is_brought_to_the_size_and_format_asked() -> None:
+    """The upstream can neither: both are done here."""
+    work = await Run(Painter(can=Capabilities(sizes=(Size(64, 64),))))(
+        ImageRequest("a cat", size=Size(32, 16), output_format="webp")
+    )
+
+    assert (work.images[0].size, work.images[0].media_type) == (Size(32, 16), "image/webp")
+
+
+async def test_a_link_is_fetched_through_the_guard(fake: FakeUpstream) -> None:
+    """A link to an allowed place gives its picture."""
+    fake.picture = PICTURE
+    allowed = Fetch(allow=(fake.base.removeprefix("http://"),))
+    work = await Run(answering([Image(url=fake.file_url())]), fetch=allowed)()
+
+    assert work.images[0].data == PICTURE
+    assert work.images[0].url is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{base}/files/picture.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::ffff:127.0.0.1]/x.png",
+        "http://0x7f000001/x.png",
+        "http://localhost:1/x.png",
+        "file:///etc/passwd",
+        "https://user:word@example.com/x.png",
+        "ftp://example.com/x.png",
+        "//example.com/x.png",
+        "nonsense",
+    ],
+)
+async def test_a_link_to_a_forbidden_place_is_a_502_that_names_the_target(fake: FakeUpstream, url: str) -> None:
+    """Nothing is fetched, nobody else is asked, and the client is told whose answer it was."""
+    spare = Painter()
+    with pytest.raises(BrokenAnswerError, match=r"^t0/up: ") as raised:
+        await Run(answering([Image(url=url.format(base=fake.base))]), spare)()
+
+    assert (raised.value.status, raised.value.again) == (502, False)
+    assert not fake.calls
+    assert not spare.requests
+
+
+@pytest.mark.parametrize("mode", ["status:404", "status:500", "redirect", "html:200", "reset"])
+async def test_a_link_that_gives_no_picture_is_final(fake: FakeUpstream, mode: str) -> None:
+    """The picture was made and paid for: another target would be paid again."""
+    fake.mode = mode
+    spare = Painter()
+    allowed = Fetch(allow=(fake.base.removeprefix("http://"),))
+    with pytest.raises(UpstreamError, match=r"^t0/up: ") as raised:
+        await Run(answering([Image(url=fake.file_url())]), spare, fetch=allowed)()
+
+    assert raised.value.again is False
+    assert not spare.requests
+
+
+async def test_a_data_url_is_a_picture_too() -> None:
+    """Some upstreams answer with one."""
+    from base64 import b64encode
+
+    work = await Run(answering([Image(url="data:image/png;base64," + b64encode(PICTURE).decode())]))()
+
+    assert work.images[0].data == PICTURE
+
+
+async def test_a_backend_has_no_more_calls_at_once_than_it_may() -> None:
+    """``per_backend`` bounds the calls of one component, over all jobs."""
+    painter = Painter(can=Capabilities(count=1))
+    run = Run(painter, per_backend={"t0": 2})
+    await asyncio.gather(*(run(ImageRequest("a cat", n=4)) for _ in range(3)))
+
+    assert painter.busiest == 2
+    assert len(painter.requests) == 12
+
+
+async def test_a_cancelled_job_gives_its_places_back() -> None:
+    """Cancelled at any await, the backend's places are all free again."""
+    hold = asyncio.Event()
+
+    async def wait(request: ImageRequest, report: Report) -> list[Image]:
+        await hold.wait()
+        return [Image(PICTURE)]
+
+    run = Run(Painter(lambda request, report: wait(request, report), can=Capabilities(count=1)), per_backend={"t0": 2})
+    for steps in range(12):
+        task = asyncio.create_task(run(ImageRequest("a cat", n=3)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    hold.set()
+
+    assert len((await asyncio.wait_for(run(ImageRequest("a cat", n=3)), 5)).images) == 3
+
+
+async def test_nothing_is_paid_for_a_job_that_has_ended() -> None:
+    """A plugin that swallowed its cancelling and comes to pay later is stopped there."""
+    paid = False
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        nonlocal paid
+        run.ticket.done = True
+        report.sending()
+        paid = True
+        return [Image(PICTURE)]
+
+    run = Run(Painter(draw, sends=False))
+    with pytest.raises(asyncio.CancelledError):
+        await run()
+    assert not paid
+
+
+async def test_what_a_plugin_tells_is_made_fit_to_be_shown() -> None:
+    """Progress stays between 0 and 1, notes stay short, and a preview that is no picture is left out."""
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        report.progress(7, "x" * 1000)
+        report.progress(-1)
+        report.partial(Image(b"<svg>"))
+        report.partial(Image(None))  # type: ignore[arg-type]
+        report.partial(PICTURE)  # type: ignore[arg-type]
+        report.partial(Image(OTHER))
+        return [Image(PICTURE)]
+
+    run = Run(Painter(draw))
+    await run()
+
+    assert [data["done"] for data in run.told("progress")] == [1.0, 0.0]
+    assert len(run.told("progress")[0]["note"]) == 200
+    assert [data["image"].data for data in run.told("partial")] == [OTHER]
+
+
+async def test_what_was_sent_is_known_to_the_job() -> None:
+    """From the moment a plugin says it sends, the job counts as sent."""
+    quiet, loud = Run(Painter(sends=False)), Run(Painter())
+    await quiet()
+    await loud()
+
+    assert (quiet.ticket.sent, loud.ticket.sent) == (False, True)
+
+
+async def test_strict_is_refused_before_anything_is_asked() -> None:
+    """A target that cannot do it exactly is not asked."""
+    painter = Painter(can=Capabilities(sizes=(Size(64, 64),)))
+    with pytest.raises(RequestError, match="strict"):
+        await Run(painter)(ImageRequest("a cat", size=Size(100, 40), strict=True, model="flux"))
+    assert not painter.requests
+
+
+async def test_other_errors_pass_as_they_are() -> None:
+    """What is no upstream's fault is not dressed as one."""
+    with pytest.raises(GatewayError, match=r"^later$"):
+        await Run(raising(UnavailableError("later")), Painter())()
