@@ -64,7 +64,9 @@ def name_models(document: Document, environ: Mapping[str, str]) -> None:
         document.forget(("models", key))
     document.tree["models"] = models
     if section and not models and not document.has_complaint(("models",)):
-        document.complain(("models",), f"every name is a variable, and all are empty: {', '.join(section)}"[:300])
+        # As Worker B did: it runs, and says honestly that it has nothing to offer.
+        document.warnings.append(f"models: every name is a variable, and all are empty: {', '.join(section)}"[:300])
+        document.without_models = True
 
 
 def without(recipe: ModelSettings, dropped: Names) -> ModelSettings:

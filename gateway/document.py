@@ -52,6 +52,8 @@ class Document:
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
     literal_secrets: bool = False
+    without_models: bool = False
+    """Every model has a variable for its name, and all are empty: meant, not forgotten."""
 
     def complain(self, steps: Steps, message: str, *, key: bool = False, place: Place | None = None) -> None:
         """Note what is wrong at *steps* (with *key*, at the key itself), without what may be secret in the message."""

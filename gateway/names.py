@@ -26,13 +26,13 @@ def resolve(
 ) -> tuple[str, str, str | None]:
     """Give the public name, the recipe's key and what a wildcard matched (None: the recipe's name is no pattern).
 
-    Exact names win, then aliases, then the most specific pattern. No name means the default model, or the only one;
-    so does an unknown name if *unknown_model* says so. Else raise `ModelNotFoundError`, which names *usable* models.
+    Exact names win, then aliases, then the most specific pattern. No name means the default model, or the only one
+    unless *default_model* is empty; so does an unknown name if *unknown_model* says so. Else raise `ModelNotFoundError`, which names *usable* models.
     """
     name = (name or "").strip()
     shown = list(models if usable is None else usable)
-    default = default_model or _only(models)
-    if not name and default is None:
+    default = _only(models) if default_model is None else default_model
+    if not name and not default:
         message = f"the call must name a model{_known('', shown)}"
         raise RequestError(message, param="model", code="missing_required_parameter")
     found = _find(name or default or "", models)

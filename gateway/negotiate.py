@@ -89,7 +89,7 @@ def negotiate(request: ImageRequest, capabilities: Capabilities, upstream_model:
 def asked(request: ImageRequest) -> Mapping[str, Any]:
     """List what was asked, as plain JSON values; the prompt and the pictures themselves are left out."""
     tunable = {name: getattr(request, name) for name in TUNABLE if getattr(request, name) is not None}
-    size = {"size": str(request.size)} if request.size else {}
+    size = {"size": str(request.size)} if request.size and not request.any_size else {}
     ratio = {"aspect_ratio": request.aspect_ratio} if request.aspect_ratio else {}
     return {"n": request.n, **size, **ratio, **tunable, **_inputs(request), **dict.fromkeys(request.unknown)}
 

@@ -40,7 +40,8 @@ def check_presence(document: Document, names: Mapping[str, Sequence[str]]) -> No
             "none configured, and the gateway never runs open by accident; "
             'add keys: {use: api_keys, keys: ["${API_KEY}"]}, or {use: open} if everybody may use it',
         )
-    if not document.tree.get("models") and not document.has_complaint(("models",)):
+    meant = document.without_models or document.has_complaint(("models",))
+    if not document.tree.get("models") and not meant:
         document.complain(("models",), "none configured; add name: {backends: [{backend: …, model: …}]}")
     if not names.get("storages"):
         document.complain(("storages",), "none configured; add memory: {use: memory}")

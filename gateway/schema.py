@@ -20,7 +20,7 @@ WHEN = {
     "description": "The component is left out unless this holds: texts that are filled, or set, unset, equal.",
     "anyOf": [
         {"type": ["string", "boolean", "null"]},
-        {"type": "array", "items": {"type": ["string", "boolean", "null"]}},
+        {"type": "array", "items": {"type": ["string", "boolean", "null", "array"]}},
         {
             "type": "object",
             "properties": {"set": {}, "unset": {}, "equal": {"type": "array"}},
@@ -37,7 +37,7 @@ KEY_WORDS = {
     "storages": "Where pictures are kept.",
     "observers": "What watches the events of jobs.",
     "models": "The names that callers may ask for, each with its recipe.",
-    "default_model": "The model for calls that name none.",
+    "default_model": "The model for calls that name none; empty if they must name one.",
     "unknown_model": "What happens to calls that name an unknown model: refused, or served by default_model.",
 }
 

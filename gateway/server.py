@@ -106,7 +106,7 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
     key = next((key for key in keys if key), None)
     if key:
         announce(f"API key (made at the first start, kept for the next): {key!s}")
-    model = runtime.settings.default_model or next(iter(runtime.settings.models))
+    model = runtime.settings.default_model or next(iter(runtime.settings.models), "MODEL")
     announce(
         "Try it:\n"
         f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key or '$API_KEY'}' "

@@ -406,8 +406,15 @@ def test_a_fault_in_a_model_of_a_variable_has_its_place():
     assert 'config.yaml:10:26 models.a.backends[0].backend: no backends component is named "rde"' in only(
         text, KEY | {"M": "a"}
     )
-    assert only(text, KEY | {"M": ""}).startswith("config.yaml:9:3 models: every name is a variable")
     assert "config.yaml:9:3 models: variable M is not set" in only(text)
+
+
+def test_models_whose_variables_are_empty_are_an_honest_nothing():
+    """The gateway starts and says so: the seeds did, and listed a model that did not exist."""
+    made = configured(BASE.replace("flux:", "'${M}':"), KEY | {"M": ""})
+
+    assert made.settings.models == {}
+    assert "models: every name is a variable, and all are empty: ${M}" in made.warnings
 
 
 @pytest.mark.parametrize(

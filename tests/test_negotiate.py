@@ -411,3 +411,14 @@ def _within(value: Any, limit: Any) -> bool:
     if isinstance(limit, Range):
         return (limit.low is None or limit.low <= value) and (limit.high is None or value <= limit.high)
     return limit is True or str(value) in limit
+
+
+def test_a_size_that_nobody_asked_for_cuts_no_picture():
+    """A chat model's picture is left as it comes; a target that can be told, or always makes one size, gets it."""
+    unasked = replace(CAT, size=Size(1024, 1024), any_size=True)
+
+    assert plan(unasked, Capabilities(sizes=())).size is None
+    assert plan(unasked, Capabilities(sizes=(), ratios=("1:1",))).request.aspect_ratio is None
+    assert plan(unasked, Capabilities(sizes=(Size(512, 512),))).request.size == Size(512, 512)
+    assert plan(unasked, Capabilities(sizes=(), native=Size(512, 512))).size == Size(1024, 1024)
+    assert "size" not in asked(unasked)

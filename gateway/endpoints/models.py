@@ -15,6 +15,19 @@ from gateway.values import Caller
 CREATED = 1_760_000_000
 """A fixed birthday: models of a configuration have none, and clients only want a number."""
 
+PERMISSION = {
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": False,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
+"""What older clients of the models API expect beside each model; it says no more than that the model may be used."""
+
 
 async def list_models(request: web.Request) -> web.Response:
     """List the models, aliases included, that this caller may use; wildcard routes have no single name to list."""
@@ -56,7 +69,7 @@ def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
         "name": public,
         "root": recipe,
         "parent": None,
-        "permission": [],
+        "permission": [{"id": f"modelperm-{public}", "object": "model_permission", "created": CREATED, **PERMISSION}],
         "description": made.settings.description,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["image"]},
         "capabilities": [{"target": target.name, **target.capabilities.as_json()} for target in made.targets],
