@@ -1,0 +1,475 @@
+"""What a plugin does wrong is its own fault: told by name, without a hang, a second status line or a second bill."""
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway import Capabilities, Image, StorageDownError, StorageError, UnreachableError
+from tests.fake_upstream import png
+from tests.gateways import AUTHENTICATORS, start
+
+CHAT = "/v1/chat/completions"
+GOOD = png(64, 64)
+STREAMED = {"messages": [{"role": "user", "content": "a fox"}], "stream": True}
+
+
+def lies():
+    """Give what backends may return that is not what they promised."""
+    return {
+        "none": None,
+        "text": "https://x/y.png",
+        "bytes": GOOD,
+        "a generator": (Image(GOOD) for _ in range(1)),
+        "a dict": {"data": GOOD},
+        "empty": [],
+        "nones": [None],
+        "words": ["x"],
+        "bytes in a list": [GOOD],
+        "no data": [Image()],
+        "words as data": [Image(data="abc")],
+        "a number as data": [Image(data=7)],
+        "no picture": [Image(data=b"hello")],
+        "a lying type": [Image(data=b"<svg onload='x'/>", media_type="image/png")],
+        "a torn picture": [Image(data=GOOD[:40])],
+        "a bad url": [Image(url="file:///etc/passwd")],
+        "a number as url": [Image(url=7)],
+        "an inside url": [Image(url="http://169.254.169.254/x")],
+        "a coroutine": asyncio.sleep,
+        "an exception": RuntimeError("returned"),
+    }
+
+
+@dataclass
+class Rogue:
+    """A backend that does what *does* says."""
+
+    does: str = "draw"
+    calls: list = field(init=False, default_factory=list)
+    gone: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def capabilities(self, model):
+        return Capabilities()
+
+    async def generate(self, request, report):
+        self.calls.append(request.prompt)
+        if self.does == "raise":
+            raise RuntimeError("the plugin's own words, with a path /srv/secret")
+        if self.does == "raise after sending":
+            report.sending()
+            raise ValueError("after sending")
+        if self.does == "unreachable":
+            raise UnreachableError("cannot be reached")
+        if self.does == "hang":
+            await asyncio.Event().wait()
+        if self.does == "hang after sending":
+            report.sending()
+            await asyncio.Event().wait()
+        if self.does == "swallow":
+            await swallowing()
+        if self.does == "wait":
+            await self.gone.wait()
+        if self.does == "send and wait":
+            report.sending()
+            await self.gone.wait()
+        if self.does == "cancel":
+            raise asyncio.CancelledError
+        if self.does == "bad progress":
+            report.progress("half", note=5)
+        if self.does == "wild progress":
+            report.progress(7.5, note="x\ny" * 500)
+            report.progress(-3)
+            report.progress(float("nan"))
+        return lies()[self.does] if self.does in lies() else [Image(GOOD)]
+
+
+async def swallowing():
+    """Do not let oneself be cancelled at once."""
+    for _ in range(3):
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            continue
+
+
+@dataclass
+class Around:
+    """A middleware that does what *does* says at *at*."""
+
+    at: str = "job"
+    does: str = "raise"
+    stages: tuple = field(init=False, default=())
+
+    def __post_init__(self):
+        self.stages = (self.at,)
+
+    async def around(self, stage, work, proceed):
+        answers = {"none": None, "true": True, "text": "work", "images": work.images}
+        if self.does == "raise":
+            raise RuntimeError(f"at {stage}")
+        if self.does == "hang":
+            await asyncio.Event().wait()
+        return answers[self.does]
+
+
+@dataclass
+class Writer:
+    """An optimizer that does what *does* says."""
+
+    does: str = "raise"
+
+    async def optimize(self, request):
+        if self.does == "raise":
+            raise RuntimeError("no")
+        answers = {"none": None, "number": 5, "empty": "", "nul": "a\0b", "long": "x" * 100_000, "list": ["a"]}
+        return answers[self.does]
+
+
+@dataclass
+class Store:
+    """A storage that does what *does* says."""
+
+    does: str = "raise"
+
+    async def put(self, meta, data):
+        if self.does == "raise":
+            raise RuntimeError("disk on fire")
+        if self.does == "full":
+            raise StorageError("full", code="storage_full")
+        if self.does == "down":
+            raise StorageDownError("down", retry_after=5)
+        return {"none": None, "text": "key"}[self.does]
+
+    async def get(self, key):
+        if self.does == "down":
+            raise StorageDownError("down", retry_after=5)
+
+    async def delete(self, key):
+        return False
+
+    async def list(self, owner=None):
+        for meta in ():
+            yield meta
+
+    async def sweep(self):
+        raise RuntimeError("cannot sweep")
+
+
+@dataclass
+class Watcher:
+    """An observer that fails, or never comes back."""
+
+    does: str = "raise"
+
+    async def observe(self, event):
+        if self.does == "hang":
+            await asyncio.Event().wait()
+        raise RuntimeError("observer broke")
+
+
+TYPES = {
+    "backends": {"rogue": Rogue},
+    "middlewares": {"around": Around},
+    "optimizers": {"writer": Writer},
+    "storages": {"store": Store},
+    "observers": {"watcher": Watcher},
+}
+
+
+@pytest.fixture
+def made(aiohttp_server, tmp_path):
+    """Start a gateway whose one model has these components."""
+
+    async def make(does="draw", *, spare=False, more="", storage="{use: memory}", model=""):
+        spares = ", {backend: spare, weight: 0}" if spare else ""
+        yaml = (
+            AUTHENTICATORS
+            + f"backends: {{one: {{use: rogue, does: '{does}'}}, spare: {{use: rogue}}}}\n"
+            + f"storages: {{pictures: {storage}}}\n"
+            + f"models: {{m: {{backends: [{{backend: one}}{spares}]{model}}}}}\n"
+            + more
+        )
+        return await start(aiohttp_server, yaml, tmp_path, types=TYPES)
+
+    return make
+
+
+def error_of(stream):
+    """Give the error of a stream: an HTTP error if it came before the stream began, else an event in it."""
+    assert "HTTP/1.1" not in stream.text
+    if stream.status != 200:
+        assert stream.headers["Content-Type"] == "application/json"
+        return stream.error
+    *_, told, end = stream.chunks()
+    assert end == "[DONE]"
+    assert {"message", "type", "code", "param"} <= set(told["error"])
+    return told["error"]
+
+
+def backend(gateway, name="one"):
+    return gateway.runtime.backends[name]
+
+
+# Backends --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("does", [*lies(), "raise", "raise after sending", "bad progress", "cancel"])
+async def test_a_backend_that_breaks_its_promise_is_named(made, does):
+    """The answer is an error in OpenAI's form, plain and streamed; the next call is served."""
+    gateway = await made(does)
+    plain = await gateway.draw()
+    stream = await gateway.chat("a fox", stream=True)
+
+    assert plain.status in {500, 502, 409}, plain.text
+    assert "one" in plain.error["message"] or does == "cancel"
+    assert "/srv/secret" not in plain.text
+    assert error_of(stream)["code"] == plain.error["code"]
+    backend(gateway).does = "draw"
+    gateway.runtime.router.breaker(gateway.runtime.recipes["m"].targets[0]).succeeded()
+    assert (await gateway.draw()).status == 200
+
+
+async def test_progress_out_of_bounds_is_kept_within(made):
+    """No number or note of a backend spoils a stream."""
+    gateway = await made("wild progress")
+    stream = await gateway.chat("a fox", stream=True)
+
+    assert stream.status == 200
+    assert "![" in stream.content()
+    assert "NaN" not in stream.text
+
+
+@pytest.mark.parametrize("does", ["unreachable", "raise"])
+async def test_another_target_takes_over_when_nothing_was_sent(made, does):
+    """A fault before sending costs nothing; the receipt tells of it."""
+    gateway = await made(does, spare=True)
+    answer = await gateway.draw()
+
+    assert answer.status == 200, answer.text
+    attempts = answer.json["gateway"]["receipt"]["attempts"]
+    assert [attempt["target"] for attempt in attempts] == ["one", "spare"]
+    assert backend(gateway, "spare").calls == ["a red fox"]
+
+
+@pytest.mark.parametrize("does", ["raise after sending", "hang after sending"])
+async def test_no_other_target_is_paid_once_something_was_sent(made, does):
+    """And the SDK is told not to repeat it."""
+    gateway = await made(does, spare=True, more="jobs: {timeout: 0.2}\n")
+    answer = await gateway.draw()
+
+    assert answer.status in {500, 502, 504}
+    assert answer.headers["x-should-retry"] == "false", answer.text
+    assert backend(gateway, "spare").calls == []
+
+
+@pytest.mark.parametrize("does", ["hang", "hang after sending", "swallow"])
+async def test_a_backend_that_hangs_is_cut_at_the_deadline(made, does):
+    """504, plain and streamed, and its place is free again."""
+    gateway = await made(does, more="jobs: {timeout: 0.2, running: 1}\n")
+    began = time.monotonic()
+    plain = await gateway.draw()
+    stream = await gateway.chat("a fox", stream=True)
+
+    assert plain.status == 504
+    assert plain.error["code"] == "job_timeout"
+    assert error_of(stream)["code"] == "job_timeout"
+    assert time.monotonic() - began < 3
+    assert gateway.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
+# Middlewares, optimizers, storages, observers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["job", "optimize", "generate", "store"])
+@pytest.mark.parametrize("does", ["raise", "none", "true", "text", "hang"])
+async def test_a_middleware_that_breaks_is_named_at_every_stage(made, stage, does):
+    """During a stream it is told in the stream: one status line, one error, the end."""
+    more = f"middlewares: {{mine: {{use: around, at: {stage}, does: '{does}'}}}}\njobs: {{timeout: 0.2}}\n"
+    gateway = await made(more=more, model=", middlewares: [mine]")
+    plain = await gateway.draw()
+    stream = await gateway.chat("a fox", stream=True)
+
+    assert plain.status == (504 if does == "hang" else 500), plain.text
+    assert does == "hang" or "mine" in plain.error["message"]
+    assert error_of(stream)["code"] == plain.error["code"]
+
+
+@pytest.mark.parametrize("does", ["raise", "none", "number", "empty", "nul", "long", "list"])
+async def test_an_optimizer_that_fails_costs_nobody_the_picture(made, does):
+    """The caller's own words are drawn, and the receipt says so."""
+    gateway = await made(more=f"optimizers: {{pen: {{use: writer, does: '{does}'}}}}\n", model=", optimizers: [pen]")
+    answer = await gateway.draw("a red fox")
+
+    assert answer.status == 200, answer.text
+    assert backend(gateway).calls == ["a red fox"]
+    assert "pen" in str(answer.json["gateway"]["receipt"]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("does", "status"), [("raise", 502), ("full", 502), ("down", 503), ("none", 502), ("text", 502)]
+)
+async def test_a_storage_that_fails_loses_no_paid_picture(made, monkeypatch, does, status):
+    """Whoever asked for the bytes gets them; a link cannot be given, and is not to be paid for twice."""
+    monkeypatch.setattr("gateway.pipeline.STORE_TRIES", (0.0, 0.0, 0.0))
+    gateway = await made(storage=f"{{use: store, does: '{does}'}}")
+    inline = await gateway.draw()
+    link = await gateway.draw(response_format="url")
+    chat = await gateway.chat()
+
+    assert inline.status == 200, inline.text
+    assert "not stored" in str(inline.json["gateway"]["receipt"]["notes"])
+    for answer in (link, chat):
+        assert answer.status in {status, 500}, answer.text
+        assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("does", ["raise", "hang"])
+async def test_an_observer_slows_and_breaks_nothing(made, does, caplog):
+    """It is complained of by name; jobs go on."""
+    gateway = await made(more=f"observers: {{spy: {{use: watcher, does: {does}}}}}\n")
+    began = time.monotonic()
+    for _ in range(5):
+        assert (await gateway.draw()).status == 200
+
+    assert time.monotonic() - began < 5
+
+
+# Clients that leave ------------------------------------------------------------------------------------------------
+
+
+async def leave(gateway, body, path=CHAT, after=0.15):
+    """Post and drop the connection while the answer is still to come."""
+    raw = json.dumps(body).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\nContent-Type: application/json\r\n"
+    )
+    writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+    await writer.drain()
+    await asyncio.sleep(after)
+    writer.transport.abort()
+
+
+async def settled(gateway):
+    """Wait until no job works any more."""
+    async with asyncio.timeout(3):
+        while gateway.runtime.jobs.counts["running"]:  # noqa: ASYNC110  - the place of a job is freed without an event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_job_is_cancelled_if_the_client_leaves_before_anything_was_sent(made, streamed):
+    """Nobody waits, nothing is paid: the place is free at once."""
+    gateway = await made("wait")
+    await leave(gateway, {**STREAMED, "stream": streamed})
+    await settled(gateway)
+    (job,) = gateway.runtime.jobs.all(type("C", (), {"name": "ann"})())
+
+    assert job.state == "cancelled"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_paid_picture_is_finished_and_kept_although_the_client_left(made, streamed):
+    """And the same call with the same key gets it, without a second bill."""
+    gateway = await made("send and wait")
+    await leave(gateway, {**STREAMED, "stream": streamed})
+    await asyncio.sleep(0.1)
+    assert gateway.runtime.jobs.counts["running"] == 1
+    backend(gateway).gone.set()
+    await settled(gateway)
+    (job,) = gateway.runtime.jobs.all(type("C", (), {"name": "ann"})())
+
+    assert job.state == "finished"
+    assert (await gateway.get(f"/image/{job.result.pictures[0].meta.key}.png")).body.startswith(b"\x89PNG")
+    assert len(backend(gateway).calls) == 1
+
+
+async def test_the_same_idempotency_key_brings_the_paid_picture_after_a_break(made):
+    """One call of the backend for both."""
+    gateway = await made("send and wait")
+    first = asyncio.create_task(
+        gateway.post("/v1/images/generations", {"prompt": "x"}, headers={"Idempotency-Key": "k1"})
+    )
+    await asyncio.sleep(0.1)
+    first.cancel()
+    await asyncio.sleep(0.1)
+    backend(gateway).gone.set()
+    again = await gateway.post("/v1/images/generations", {"prompt": "x"}, headers={"Idempotency-Key": "k1"})
+    other = await gateway.post("/v1/images/generations", {"prompt": "y"}, headers={"Idempotency-Key": "k1"})
+
+    assert again.status == 200
+    assert other.status in {409, 422}
+    assert len(backend(gateway).calls) == 1
+
+
+async def test_clients_that_leave_at_any_moment_leave_nothing_behind(made, caplog):
+    """No complaint in the log, no place taken, no task left."""
+    gateway = await made()
+    await gateway.draw()
+    tasks = len(asyncio.all_tasks())
+    for number in range(30):
+        await leave(gateway, {**STREAMED, "stream": bool(number % 2)}, after=number % 7 * 0.002)
+    await settled(gateway)
+    await asyncio.sleep(0.3)
+
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], caplog.text
+    assert len(asyncio.all_tasks()) <= tasks + 2
+    assert (await gateway.draw()).status == 200
+
+
+async def test_full_places_are_refused_at_once_with_the_time_to_come_back(made):
+    """429 before any stream begins, plain and streamed alike."""
+    gateway = await made("wait", more="jobs: {running: 1, waiting: 1}\n")
+    waiting = [asyncio.create_task(gateway.draw(f"fox {number}")) for number in range(2)]
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    plain, stream = await gateway.draw(), await gateway.chat("a fox", stream=True)
+
+    for answer in (plain, stream):
+        assert answer.status == 429
+        assert answer.error["type"] == "rate_limit_error"
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert time.monotonic() - began < 1
+    backend(gateway).gone.set()
+    assert [answer.status for answer in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_what_is_known_before_a_stream_is_an_http_error(made):
+    """All targets resting: 503 with a time, not a stream that ends in one."""
+    gateway = await made("unreachable")
+    for _ in range(8):
+        await gateway.draw()
+    answer = await gateway.chat("a fox", stream=True)
+
+    assert answer.status == 503, answer.text
+    assert answer.error["code"] == "all_targets_resting"
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_a_queued_stream_tells_its_place(made):
+    """Whoever waits sees how long the line is."""
+    gateway = await made("wait", more="jobs: {running: 1}\n")
+    first = asyncio.create_task(gateway.draw("fox"))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(gateway.chat("owl", stream=True))
+    await asyncio.sleep(0.1)
+    backend(gateway).gone.set()
+
+    assert (await first).status == 200
+    assert "1" in (await second).content()
+
+
+async def test_a_waiting_plain_call_is_kept_alive_by_white_space(made):
+    """Proxies see bytes; JSON readers see none of them; a late error is told in the body."""
+    gateway = await made("wait", more="jobs: {keep_alive: 0.05}\n")
+    call = asyncio.create_task(gateway.chat())
+    await asyncio.sleep(0.3)
+    backend(gateway).gone.set()
+    answer = await call
+
+    assert answer.status == 200
+    assert answer.body.startswith(b"  ")
+    assert answer.json["choices"][0]["finish_reason"] == "stop"
