@@ -9,6 +9,7 @@ from aiohttp_cors import CorsConfig
 
 from gateway.cors import make_cors
 from gateway.endpoints.chat import TEMPLATE, chat_completions, make_chat_template
+from gateway.endpoints.documents import DOCUMENT, openapi
 from gateway.endpoints.edits import edits, variations
 from gateway.endpoints.health import health
 from gateway.endpoints.images import generations
@@ -16,8 +17,9 @@ from gateway.endpoints.jobs import cancel_job, follow_job, list_jobs, show_job
 from gateway.endpoints.models import list_models, show_model
 from gateway.endpoints.responses import responses
 from gateway.endpoints.stored import delete, image, proxy, show, show_all
-from gateway.endpoints.welcome import page, welcome
+from gateway.endpoints.welcome import docs, page, welcome
 from gateway.middleware import PUBLIC, add_identity, around, defer_expect
+from gateway.openapi import make_document
 from gateway.runtime import RUNTIME, Runtime
 from gateway.torn_requests import unwritten_requests
 from gateway.webhooks import WEBHOOKS, Webhooks
@@ -44,6 +46,7 @@ def make_app(runtime: Runtime) -> web.Application:
     for method, path, handler in public_routes():
         app[PUBLIC].add(_add(app, cors, method, path, handler))
     runtime.registry.setup_app(app)
+    app[DOCUMENT] = make_document(app, app[PUBLIC])
     return app
 
 
@@ -51,6 +54,8 @@ def public_routes() -> list[tuple[str, str, Handler]]:
     """Give the routes that ask for no key."""
     return [
         ("GET", "/", welcome),
+        ("GET", "/docs", docs),
+        ("GET", "/openapi.json", openapi),
         ("GET", "/pages/{name}", page),
         ("GET", "/health", health),
         ("GET", "/v1/health", health),

@@ -15,7 +15,10 @@ import gateway
 ROOT = Path(__file__).parent.parent
 
 FLOORS: dict[str, str] = {
-    "values": "addresses capabilities document errors hints receipt sniffing values variables wording",
+    "values": (
+        "addresses capabilities document errors hints openapi_examples openapi_schema receipt sniffing values "
+        "variables wording"
+    ),
     "contracts": "contracts options settings",
     "pieces": (
         "breaker calls conditions cors data_urls decoding derive exchange fairness fetch framing guard hookspecs "
@@ -27,7 +30,7 @@ FLOORS: dict[str, str] = {
     "jobs and plugins": "claims job job_records jobs registry routing",
     "pipeline and configuration": "asking collection config generation pipeline schema",
     "runtime": "runtime",
-    "endpoints": "explain middleware webhooks endpoints.*",
+    "endpoints": "explain middleware openapi openapi_answers openapi_fields openapi_operations webhooks endpoints.*",
     "app": "app",
     "process": "server",
     "command line": "commands.* cli",

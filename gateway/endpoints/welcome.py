@@ -1,4 +1,4 @@
-"""``GET /`` and ``GET /pages/{name}``: the page that shows the gateway is up and lets its owner try it."""
+"""``GET /``, ``/docs`` and ``/pages/{name}``: the page that shows the gateway is up, and the one that explains it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aiohttp import ETag, web
 from gateway.errors import NotFoundError
 
 START = "welcome.html"
+DOCS = "docs.html"
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 HEADERS = {
     "Content-Security-Policy": (
@@ -53,6 +54,11 @@ PAGES = load_pages()
 async def welcome(request: web.Request) -> web.Response:
     """Answer the welcome page."""
     return _answer(request, PAGES[START])
+
+
+async def docs(request: web.Request) -> web.Response:
+    """Answer the page that shows the OpenAPI document to people; it loads nothing from elsewhere."""
+    return _answer(request, PAGES[DOCS])
 
 
 async def page(request: web.Request) -> web.Response:
