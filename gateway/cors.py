@@ -39,12 +39,14 @@ def is_preflight(request: web.Request) -> bool:
 
 def plain_options(request: web.Request) -> web.Response:
     """Answer an OPTIONS that aiohttp-cors would refuse: no preflight header, or a path without a route."""
-    headers = {hdrs.ALLOW: METHODS}
+    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
+    headers = {
+        hdrs.ALLOW: METHODS,
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: METHODS,
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted or "authorization, content-type",
+    }
     if is_preflight(request):
-        wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
-        headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = METHODS
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(MAX_AGE)
-        headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = wanted or "authorization, content-type"
     return web.Response(status=204, headers=headers)
 
 
@@ -61,7 +63,11 @@ def _filling_in(origins: frozenset[str]) -> Callable[[web.Request, web.StreamRes
         vary = headers.get(hdrs.VARY)
         headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
         origin = request.headers.get(hdrs.ORIGIN)
-        if not origin or not (anyone or origin in origins):
+        if not origin and anyone:
+            # A cache in between may keep this answer for a web page; Worker A said so to everybody, too.
+            headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+            return
+        if not origin or (origin not in origins and not anyone):
             headers.popall(hdrs.ACCESS_CONTROL_ALLOW_HEADERS, None)
             headers.popall(hdrs.ACCESS_CONTROL_ALLOW_METHODS, None)
             return
