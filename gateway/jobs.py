@@ -84,6 +84,10 @@ class Jobs:
             self._watch_the_line()
         return job
 
+    def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
+        """Find the job that a repeated call means, without starting one; raise `ConflictError` as `submit` does."""
+        return self._claims.find(caller.name, key, fingerprint, again)
+
     def get(self, identity: str, caller: Caller) -> Job | None:
         """Find a job of this caller."""
         job = self._jobs.get(identity)

@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
 from gateway.derive import DerivedCache
-from gateway.errors import AuthenticationError, PermissionError_, PluginError, UnavailableError
+from gateway.errors import AuthenticationError, PermissionError_, PluginError, RequestError, UnavailableError
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
 from gateway.job import Job
@@ -153,9 +153,20 @@ class Runtime:
             return request
         return replace(request, **missing, strict=request.strict or model.strict)
 
-    def check(self, request: ImageRequest, resolved: Resolved) -> None:
+    def check(self, request: ImageRequest, resolved: Resolved, caller: Caller) -> None:
         """Raise what is known before anything is done: that no target can do this, or that all of them rest."""
-        self.router.order(self.with_defaults(request, resolved), self.recipe_for(resolved).targets)
+        targets = self.recipe_for(resolved).targets
+        if request.images and not any(target.capabilities.inputs for target in targets):
+            able = ", ".join(name for name in self.editors if caller.may_use(name)) or "none here"
+            message = f"the model {resolved.public!r} cannot change pictures; models that can: {able}"
+            raise RequestError(message, param="model", code="edits_not_supported")
+        self.router.order(self.with_defaults(request, resolved), targets)
+
+    @property
+    def editors(self) -> list[str]:
+        """Name the models that can change pictures, patterns as they are written."""
+        recipes = self.recipes.items()
+        return [name for name, recipe in recipes if any(target.capabilities.inputs for target in recipe.targets)]
 
     def health(self) -> dict[str, Any]:
         """Say how things are, without asking anything outside."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -71,6 +72,14 @@ class Jobs:
     keep_alive: Duration = 25
     state: str | None = None
     webhook_keys: Keys = ()
+
+    def __post_init__(self) -> None:
+        for key in self.webhook_keys:
+            if key.startswith("whsec_"):
+                try:
+                    b64decode(key.removeprefix("whsec_"), validate=True)
+                except ValueError:
+                    raise ValueError("webhook_keys: a key that begins with whsec_ must go on in base64") from None
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,9 @@ async def picture_bytes(request: web.Request, picture: Picture) -> bytes:
         found = await storage.get(picture.meta.key)
         if found:
             return await found.body.read()
-    raise StorageError("the picture has expired", code="picture_expired")
+    error = StorageError("the picture was made and has expired since", code="picture_expired")
+    error.status, error.again = 410, False
+    raise error
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

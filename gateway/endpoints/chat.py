@@ -20,7 +20,7 @@ from gateway.endpoints.answers import (
 from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import ChatCall, parse_chat
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
-from gateway.endpoints.submitting import explained, submit, waited
+from gateway.endpoints.submitting import earlier, explained, submit, waited
 from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime
 from gateway.settings import Chat
@@ -41,14 +41,16 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     if words is not None:
         runtime.resolve(call.model or None, request[CALLER])
         return await _tell_words(request, call, answer, words)
-    asked = await call.image_request(runtime, request)
-    if preview := explained(request, runtime, asked):
-        return json_response(preview)
-    job = await submit(request, asked, body, original=call.text)
-    answer.model = job.request.model
+    job = earlier(request, body) if call.pictures else None
+    if job is None:
+        asked = await call.image_request(runtime, request)
+        if preview := explained(request, runtime, asked):
+            return json_response(preview)
+        job = await submit(request, asked, body, original=call.text)
+    answer.identify(job)
     if call.stream:
         return await _stream(request, runtime, job, answer)
-    return await waited(request, job, lambda result: _plain(request, runtime, job, result, answer))
+    return await waited(request, job, lambda result: _plain(request, runtime, job, result, answer), body=body)
 
 
 class Answer:
@@ -59,6 +61,12 @@ class Answer:
         self.created = int(time.time())
         self.model = model
         self.include_usage = include_usage
+
+    def identify(self, job: Job) -> None:
+        """Take the identity of *job*, so that a repeated call is answered with the same bytes."""
+        self.id = f"chatcmpl-{job.id.removeprefix('job_')}"
+        self.created = int(job.created)
+        self.model = job.request.model
 
     def whole(self, content: str, usage: Mapping[str, int], extra: Mapping[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": content, "refusal": None}

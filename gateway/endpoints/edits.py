@@ -15,7 +15,7 @@ from gateway.endpoints.body import read_json
 from gateway.endpoints.fields import bool_field, choice_field, describe, image_request, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
-from gateway.endpoints.submitting import explained, submit, waited
+from gateway.endpoints.submitting import earlier, explained, submit, waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME, Runtime
 from gateway.settings import Server
@@ -37,6 +37,12 @@ class Form:
     urls: list[str] = field(default_factory=list)
     mask_url: str | None = None
 
+    def digests(self) -> list[str]:
+        """Tell the pictures apart by their bytes, or by the URLs they are fetched from; the mask comes last."""
+        given: list[bytes] = [*self.images, b"|", *(url.encode() for url in self.urls), b"|"]
+        given += [self.mask or b"", (self.mask_url or "").encode()]
+        return [hashlib.sha256(one).hexdigest() for one in given]
+
 
 async def edits(request: web.Request) -> web.StreamResponse:
     """Change the given pictures as the prompt says; transparent parts of the mask are drawn anew."""
@@ -55,14 +61,15 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
     runtime = request.app[RUNTIME]
     shape = choice_field(form.fields, "response_format", FORMS) or "b64_json"
     stream = bool_field(form.fields, "stream")
-    images, mask = await _pictures(form, runtime)
-    asked = image_request(form.fields, runtime.settings.chat, prompt, texts=True)
-    asked = replace(asked, images=images, mask=mask)
-    if preview := explained(request, runtime, asked):
-        return json_response(preview)
-    digests = [hashlib.sha256(image.data).hexdigest() for image in (*images, *([mask] if mask else []))]
-    identity = {**form.fields, "stream": stream, "pictures": digests}
-    job = await submit(request, asked, identity, original=prompt, inline=shape == "b64_json")
+    identity = {**form.fields, "stream": stream, "pictures": form.digests()}
+    job = earlier(request, identity)
+    if job is None:
+        images, mask = await _pictures(form, runtime)
+        asked = image_request(form.fields, runtime.settings.chat, prompt, texts=True)
+        asked = replace(asked, images=images, mask=mask)
+        if preview := explained(request, runtime, asked):
+            return json_response(preview)
+        job = await submit(request, asked, identity, original=prompt, inline=shape == "b64_json")
     if stream:
         return await stream_pictures(request, job, kind, shape)
     return await waited(request, job, lambda result: answer_pictures(request, job, result, shape), body=form.fields)
@@ -136,12 +143,21 @@ async def _read_part(part: BodyPartReader, left: int) -> bytes:
 
 
 def _put(form: Form, name: str, data: bytes) -> None:
-    if name in PICTURES:
+    url = data[:8].lower().startswith((b"http://", b"https://", b"data:"))
+    if name in PICTURES and url:
+        form.urls.append(_text(name, data))
+    elif name in PICTURES:
         form.images.append(data)
+    elif name == "mask" and url:
+        form.mask_url = _text(name, data)
     elif name == "mask":
         form.mask = data
     else:
-        try:
-            form.fields[name] = data.decode()
-        except UnicodeDecodeError:
-            raise RequestError(f"{name[:50]} is not UTF-8 text", param=name[:50]) from None
+        form.fields[name] = _text(name, data)
+
+
+def _text(name: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RequestError(f"{name[:50]} is not UTF-8 text", param=name[:50]) from None

@@ -51,9 +51,13 @@ async def follow_job(request: web.Request) -> web.StreamResponse:
     last = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
     if not (last.isascii() and last.isdigit() and len(last) < 10):
         raise RequestError("Last-Event-ID must be the number of an event", param="Last-Event-ID")
-    async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
-        async for event in job.watch(int(last)):
-            await stream.send(event_json(event, job, base), event=event.type, identity=str(event.sequence))
+    if job.done and "Last-Event-ID" in request.headers and int(last) >= len(job.events):
+        # A browser's EventSource comes back for ever unless it is told that nothing will follow.
+        return web.Response(status=204)
+    with runtime.jobs.reading(job):
+        async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
+            async for event in job.watch(int(last)):
+                await stream.send(event_json(event, job, base), event=event.type, identity=str(event.sequence))
     return response
 
 
@@ -76,6 +80,6 @@ def _job(request: web.Request) -> Job:
 
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LARGEST_PAGE):
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LARGEST_PAGE):
         raise RequestError(f"limit must be a whole number from 1 to {LARGEST_PAGE}", param="limit")
     return int(text)

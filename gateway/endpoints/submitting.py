@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response, public_base
 from gateway.endpoints.body import fingerprint
+from gateway.endpoints.fields import bool_field
 from gateway.endpoints.job_answers import job_json
 from gateway.errors import GatewayError, RequestError
 from gateway.explain import explain
@@ -25,6 +26,7 @@ from gateway.webhooks import WEBHOOKS, read_webhook
 log = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
 Make = Callable[[Result], Awaitable[Any]]
 
 
@@ -33,27 +35,35 @@ async def submit(
 ) -> Job:
     """Submit a job for this call, or find the one that its Idempotency-Key or its client's own retry means."""
     runtime = request.app[RUNTIME]
-    caller = request[CALLER]
-    resolved = runtime.resolve(asked.model or None, caller)
+    resolved = runtime.resolve(asked.model or None, request[CALLER])
     asked = replace(asked, model=resolved.public)
-    if body.get("stream") or wants_async(request, body):
+    webhook = read_webhook(body, runtime.settings.fetch)
+    alone = wants_async(request, body)
+    if (body.get("stream") or alone or asked.images) and not earlier(request, body):
         # What can be known now must be an HTTP error: no status can follow later.
-        runtime.check(asked, resolved)
-    webhook = read_webhook(body)
+        runtime.check(asked, resolved, request[CALLER])
     job = runtime.jobs.submit(
         asked,
-        caller,
+        request[CALLER],
         original,
         key=_idempotency_key(request),
         fingerprint=fingerprint(request.path, body),
         again=_is_retry(request),
         inline=inline,
-        attached=not wants_async(request, body),
+        attached=not alone,
     )
     if webhook:
         base = public_base(request, runtime.settings.server)
         request.app[WEBHOOKS].on_end(job, webhook, lambda job: job_json(job, runtime, base))
     return job
+
+
+def earlier(request: web.Request, body: Mapping[str, Any]) -> Job | None:
+    """Find the job that this call repeats, so that nothing needs to be fetched or checked for it again."""
+    key, again = _idempotency_key(request), _is_retry(request)
+    if not key and not again:
+        return None
+    return request.app[RUNTIME].jobs.earlier(request[CALLER], key, fingerprint(request.path, body), again)
 
 
 def explained(request: web.Request, runtime: Runtime, asked: ImageRequest) -> dict[str, Any] | None:
@@ -64,7 +74,8 @@ def explained(request: web.Request, runtime: Runtime, asked: ImageRequest) -> di
 
 
 def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
-    return body.get("async") is True or "respond-async" in request.headers.get("Prefer", "").lower()
+    """Say whether the caller wants to come back later: ``"async": true`` or ``Prefer: respond-async``."""
+    return bool_field(body, "async") or bool(RESPOND_ASYNC.search(request.headers.get("Prefer", "")))
 
 
 async def waited(
@@ -104,16 +115,31 @@ async def _kept_alive(request: web.Request, job: Job, make: Make, seconds: float
             continue
         except GatewayError:
             break
-    try:
-        value = await make(await job.wait())
-    except GatewayError as error:
-        if "x-stainless-lang" in request.headers and request.transport:
-            # An SDK takes a 200 for success. Cut off, it asks again and gets the remembered error with its status.
-            request.transport.abort()
-            return response
-        value = error.as_json()
-    await response.write(value if isinstance(value, bytes) else orjson.dumps(value))
+    value = await _late(request, job, make)
+    if value is not None:
+        await response.write(value if isinstance(value, bytes) else orjson.dumps(value))
     return response
+
+
+async def _late(request: web.Request, job: Job, make: Make) -> Any:
+    """Give the value for an answer whose status is out already, or None after cutting the connection.
+
+    An SDK takes a 200 for success. Cut off, it asks again and gets the remembered error with its status.
+    """
+    try:
+        return await make(await job.wait())
+    except GatewayError as error:
+        failure = error
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        log.exception("the answer of %s could not be made", job.id)
+        failure = GatewayError(f"an internal error; the gateway's log names it by {job.id}")
+    if "x-stainless-lang" not in request.headers:
+        return failure.as_json()
+    if request.transport:
+        request.transport.abort()
+    return None
 
 
 def _whole(value: Any) -> web.Response:
