@@ -16,7 +16,7 @@ from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_body import ResponsesCall, parse_responses
 from gateway.endpoints.responses_stream import stream_response
 from gateway.endpoints.submitting import explained, submit, waited
-from gateway.errors import ModelNotFoundError, RequestError
+from gateway.errors import ModelNotFoundError, RequestError, StorageError
 from gateway.names import resolve
 from gateway.runtime import RUNTIME, Runtime
 from gateway.values import Image, ImageRequest, Result
@@ -59,10 +59,15 @@ async def _picture(request: web.Request, runtime: Runtime, address: str) -> Imag
     if not found:
         return (await input_images([address], runtime, param="input"))[0]
     job, place = runtime.jobs.get(f"job_{found[1]}", request[CALLER]), int(found[2] or 0)
+    message = f"input: the picture {address} is not known (any more); send the item with its result"
+    unknown = RequestError(message, param="input", code="picture_not_found")
     if job is None or job.result is None or place >= len(job.result.pictures):
-        message = f"input: the picture {address} is not known (any more); send the item with its result"
-        raise RequestError(message, param="input", code="picture_not_found")
-    return await checked_image(await picture_bytes(request, job.result.pictures[place]), runtime, "input")
+        raise unknown
+    try:
+        data = await picture_bytes(request, job.result.pictures[place])
+    except StorageError as error:
+        raise (unknown if error.code == "picture_expired" else error) from None
+    return await checked_image(data, runtime, "input")
 
 
 def _model(runtime: Runtime, call: ResponsesCall) -> dict[str, Any]:

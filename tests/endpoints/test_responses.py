@@ -5,15 +5,21 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai.types.responses import Response
 from PIL import Image as Pillow
 from pytest_aiohttp import AiohttpServer
 
+from gateway.endpoints.responses_body import parse_responses
+from gateway.errors import RequestError
+from gateway.settings import Chat
 from tests.fake_upstream import FakeUpstream
 from tests.gateways import DEMO, Gateway, drawing_by, start
 
@@ -161,6 +167,26 @@ async def test_nobody_reaches_a_picture_by_a_guessed_id(gateway: Gateway, sdk: o
         assert answer.error["param"] == "input"
 
 
+async def test_a_picture_that_has_gone_is_told_as_unknown(gateway: Gateway) -> None:
+    """The job is still remembered, but its picture was deleted: the client is told what to send instead."""
+    made = await gateway.draw(size="64x64", response_format="url")
+    key = made.json["data"][0]["url"].rpartition("/")[2].partition(".")[0]
+    await gateway.ask("DELETE", f"/v1/pictures/{key}")
+    item = {"type": "image_generation_call", "id": made.json["gateway"]["job"].replace("job_", "ig_")}
+    answer = await gateway.post("/v1/responses", {"model": "demo", "input": [item, message()], "tools": [TOOL]})
+
+    assert (answer.status, answer.error["code"]) == (400, "picture_not_found")
+
+
+@pytest.mark.parametrize("result", ["!!!", "AAAA", "data:text/html,x", "A" * 5])
+async def test_an_earlier_answer_that_is_no_picture_is_refused(gateway: Gateway, result: str) -> None:
+    """What comes back from a client is decoded as strictly as any other input picture."""
+    item = {"type": "image_generation_call", "id": "ig_1", "result": result}
+    answer = await gateway.post("/v1/responses", {"model": "demo", "input": [item, message()], "tools": [TOOL]})
+
+    assert answer.status == 400, answer.text
+
+
 async def test_the_tool_may_name_the_model(gateway: Gateway) -> None:
     """The tool's model counts if it is one of ours; OpenAI's own names in either place do no harm then."""
     ours = await gateway.post(
@@ -263,6 +289,47 @@ async def test_what_is_not_served_is_a_clear_400(gateway: Gateway, case: str, st
     assert answer.status == 400, answer.text
     assert answer.error["param"] == param
     assert (await gateway.get("/v1/jobs")).json["data"] == []
+
+
+NAMES = [
+    "type",
+    "role",
+    "content",
+    "text",
+    "image_url",
+    "input",
+    "tools",
+    "model",
+    "tool_choice",
+    "action",
+    "n",
+    "result",
+]
+WORDS = ["image_generation", "image_generation_call", "user", "input_text", "input_image", "auto", "edit", "16:9", ""]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
+JSON = st.recursive(
+    LEAVES | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    changes=st.dictionaries(st.sampled_from([*NAMES, "stream", "metadata", "instructions"]), JSON),
+    tool=JSON,
+    value=JSON,
+)
+def test_no_body_breaks_the_reading(changes: dict[str, Any], tool: Any, value: Any) -> None:
+    """Whatever JSON comes is read or refused; nothing else may happen."""
+    message = {"role": "user", "content": value}
+    for body in (
+        {"input": "a fox", "tools": [TOOL, tool], **changes},
+        {"input": [value, message], "tools": [TOOL]},
+        {"input": "a fox", "tools": [{**TOOL, "action": value, "input_image_mask": value, "size": value}]},
+    ):
+        with suppress(RequestError):
+            parse_responses(body, Chat())
 
 
 async def test_unserved_uses_are_told_what_is_served(gateway: Gateway) -> None:
