@@ -22,8 +22,8 @@ RATIO = re.compile(
     rf"(?!{DIGIT}|\s?{COLON}\s?{DIGIT}|[A-Za-z%°])"
     rf"(?P<hyphen>-(?=[A-Za-z]))?"
 )
-LEGACY_RATIO = re.compile(r"([0-9]+:[0-9]+)(?:\s|\Z)")
-LEGACY_PAIR = re.compile(r"[0-9]+:[0-9]+")
+LEGACY_RATIO = re.compile(r"(?<![0-9])([0-9]+:[0-9]+)(?:\s|\Z)")
+LEGACY_PAIR = re.compile(r"(?<![0-9])[0-9]+:[0-9]+")
 FLAG = re.compile(r"(?<![-\w])---(n?tl)(?![-\w])", re.IGNORECASE)
 QUOTED = re.compile(
     r"""(?<!\w)"[^"\n]{1,300}"(?!\w)|“[^”\n]{1,300}”|「[^」\n]{1,300}」|『[^』\n]{1,300}』|«[^»\n]{1,300}»"""

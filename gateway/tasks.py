@@ -57,12 +57,16 @@ TITLE_ORDERED = re.compile(
 )
 
 SPOKEN = re.compile(
-    r"^[ \t>|]*(?:user|human|用户)[ \t]*[:：][ \t]*\n?[ \t]*\"?(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
+    r"^[ \t>|]*(?:user|human|用户)[ \t]*[:：][ \t]*(?:\n[ \t]*)?\"?(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
 )
 QUOTED_TURN = re.compile(r'"role"\s*:\s*"user"\s*,\s*"(?:mainText|content)"\s*:\s*("(?:[^"\\]|\\.)*")')
-NOISE = re.compile(r"!?\[[^\]]*\]\([^)]*\)|https?://\S+|[0-9０-９]{1,4}[:：][0-9０-９]{1,4}|---?\w+|[#*_`<>{}|\"“”\\]")
+NOISE = re.compile(
+    r"!?\[[^\[\]]*\]\([^()]*\)|https?://\S+|[0-9０-９]{1,4}[:：][0-9０-９]{1,4}|---?\w+|[#*_`<>{}|\"“”\\]"
+)
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 LISTED = 4_000
+LONGEST_TEXT, MOST_TURNS = 32_000, 200
+"""What is looked at: a conversation of megabytes must not hold up everybody else for a title."""
 
 
 def answer_task(messages: Sequence[Any]) -> str | None:
@@ -98,10 +102,10 @@ def text_of(message: Mapping[str, Any]) -> str:
     """Join the text of a message, whether it is a string or a list of parts."""
     content = message.get("content")
     if isinstance(content, str):
-        return content.strip()
+        return content[:LONGEST_TEXT].strip()
     parts = content if isinstance(content, list) else []
     texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
-    return "\n".join(text for text in texts if isinstance(text, str)).strip()
+    return "\n".join(text for text in texts if isinstance(text, str))[:LONGEST_TEXT].strip()
 
 
 def _kind(said: Sequence[tuple[Any, str]]) -> tuple[str | None, bool]:
@@ -136,6 +140,8 @@ def _asked_before(said: Sequence[tuple[Any, str]]) -> list[str]:
         history = last.partition("<chat_history>")[2].partition("</chat_history>")[0] or last
         turns = [str(orjson.loads(found)) for found in QUOTED_TURN.findall(history) if _is_json(found)]
         turns = turns or SPOKEN.findall(history)
+    if len(turns) > MOST_TURNS:
+        turns = turns[: MOST_TURNS // 2] + turns[-MOST_TURNS // 2 :]
     clean = [" ".join(NOISE.sub(" ", turn[:2_000]).split()).strip(" ,;.:，。；：") for turn in turns]
     return [turn for turn in clean if turn]
 

@@ -7,15 +7,16 @@ import re
 THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|thoughts|reasoning)\s*>", re.IGNORECASE)
 FENCED = re.compile(r"```(?:[\w-]*\n)?(.*?)```", re.DOTALL)
 LABEL = re.compile(
-    r"(?:(?:sure|certainly|of course|okay|ok)[!,.]?\s+)?[*_#]*\s*"
+    r"(?:(?:sure|certainly|of course|okay|ok)[!,.]?\s++)?[*_#]*+\s*+"
     r"(?:here(?:['’]s| is)[^:：\n]{0,60}"
-    r"|(?:the\s+)?(?:final |optimi[sz]ed |improved |enhanced |rewritten |image |english )*"
+    r"|(?:the\s++)?(?:final |optimi[sz]ed |improved |enhanced |rewritten |image |english )*"
     r"(?:prompt|output|answer|result)"
     r"|(?:优化后的|最终|英文)?提示词|プロンプト)"
-    r"\s*[*_]*\s*[:：]\s*[*_]*\s*",
+    r"\s*+[*_]*+\s*+[:：]\s*+[*_]*+\s*+",
     re.IGNORECASE,
 )
-BULLET = re.compile(r"^\s*(?:[-*•]|#{1,6}|>|\d{1,2}[.)])\s+", re.MULTILINE)
+"""Possessive throughout: an answer that is mostly white space must not be tried in every way that it can be split."""
+BULLET = re.compile(r"^[^\S\n]*+(?:[-*•]|#{1,6}|>|\d{1,2}[.)])(?:[^\S\n]++|$)", re.MULTILINE)
 EMPHASIS = re.compile(r"\*\*|__|`+")
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\u200b\u2060\u2028\u2029\u202a-\u202e\u2066-\u2069]"
@@ -47,7 +48,8 @@ def without_thoughts(text: str) -> tuple[str, str]:
             depth -= 1
         else:
             # A closing tag alone: the template of the model held the opening one.
-            thought, said = thought + said, []
+            thought += said
+            said = []
     (thought if depth else said).append(text[position:])
     return "".join(said).strip(), "".join(thought).strip()
 

@@ -1,6 +1,7 @@
 """The prompts that chat clients send by themselves."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -178,3 +179,32 @@ def test_broken_messages_are_no_task(messages):
 def test_any_history_can_be_answered(text):
     """Whatever the conversation holds, the answer is JSON."""
     assert "title" in json.loads(answer_task([user(TITLE.replace("a fluffy cat", text))]))
+
+
+ASKED_FOR_TAGS = {"role": "user", "content": "### Task:\nGenerate 1-3 broad tags categorizing the themes."}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": "[" * 2_000}] * 3_000 + [ASKED_FOR_TAGS],
+        [{"role": "user", "content": "![](" * 500}] * 3_000 + [ASKED_FOR_TAGS],
+        [{"role": "user", "content": "words " * 300}] * 10_000 + [ASKED_FOR_TAGS],
+        [{"role": "user", "content": ASKED_FOR_TAGS["content"] + "\nuser:" + " " * 15_000 + "\n\nx"}],
+        [
+            {"role": "user", "content": ["a"]},
+            {
+                "role": "system",
+                "content": "Summarize the discussion briefly in 200 words or less to use as a prompt for future context"
+                '"role":"user","content":"' + "\\a" * 3_000_000,
+            },
+        ],
+    ],
+    ids=["brackets", "half pictures", "many turns", "white space", "megabytes"],
+)
+def test_a_hostile_conversation_costs_no_time(messages):
+    """A title is never worth a second in which nobody else is served."""
+    began = time.process_time()
+    answer_task(messages)
+
+    assert time.process_time() - began < 0.5

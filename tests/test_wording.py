@@ -150,3 +150,30 @@ def test_monstrous_answers_take_no_time(text):
     fit_words(prompt_of_answer(without_thoughts(text)[0])[:4_000], 50)
 
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "sure" + " " * 7_900 + "x",
+        "sure" + "\t\n" * 3_900 + "x",
+        "prompt" + " " * 7_900 + "x",
+        "here is" + " *" * 3_900 + "x",
+        "a" + "\n" * 7_900 + "b",
+        "a</think>" * 100_000,
+    ],
+    ids=["opening", "lines", "label", "marks", "blank lines", "closing tags"],
+)
+def test_a_hostile_answer_costs_no_time(answer):
+    """The answer of a model that wants to hold up everybody is read as fast as any other."""
+    began = time.process_time()
+    said, _ = without_thoughts(answer)
+    prompt_of_answer(said)
+
+    assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize("bullet", ["-", "*", "1.", "##", ">"])
+def test_bullets_without_words_are_taken_off(bullet):
+    """A bullet that stands alone in its line is no part of the prompt."""
+    assert prompt_of_answer(f"a cat\n{bullet}\n{bullet} red") == "a cat, red"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import unicodedata
@@ -14,6 +15,12 @@ from gateway import Proceed, RefusedError, Stage, Words, Work, hookimpl
 PIECE = 1_000
 OVERLAP = 200
 """A pattern sees this much of a prompt at a time, so that none can take long."""
+
+INLINE = 2_000
+"""Characters; a longer prompt is looked at in a thread, since one character may stand for eighteen."""
+
+MARKS = 30
+"""Combining marks in a row, more than any language needs; sorting thousands of them takes a second."""
 
 SLOW = 0.05
 """Seconds; an innocent pattern needs a thousandth of that for a piece."""
@@ -61,10 +68,16 @@ class Blocklist:
 
     async def around(self, stage: Stage, work: Work, proceed: Proceed) -> Work:
         """Check the prompt, let it be optimized, and check what came of it."""
-        self._check(work.request.prompt)
+        await self._checked(work.request.prompt)
         done = await proceed(work)
-        self._check(done.request.prompt)
+        await self._checked(done.request.prompt)
         return done
+
+    async def _checked(self, text: str) -> None:
+        if len(text) > INLINE:
+            await asyncio.to_thread(self._check, text)
+        else:
+            self._check(text)
 
     def _check(self, text: str) -> None:
         folded = fold(text)
@@ -93,8 +106,17 @@ def _by_first(phrases: Iterable[tuple[str, ...]]) -> dict[str, tuple[tuple[str, 
 
 def fold(text: str) -> str:
     """Make text alike that looks alike: case, width, composed accents, white space, nothing invisible."""
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _fewer_marks(text)).casefold())
     return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
+
+
+def _fewer_marks(text: str) -> str:
+    kept, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
