@@ -14,6 +14,7 @@ from tests.fake_upstream import png
 from tests.gateways import AUTHENTICATORS, OTHER_KEY, STORAGES, Gateway, Types
 
 PICTURE = png(64, 64)
+DRAW = {"prompt": "a cat", "model": "held"}
 
 
 @dataclass
@@ -82,6 +83,19 @@ def painter(gateway: Gateway) -> Held:
 def other(more: dict[str, str] | None = None) -> dict[str, str]:
     """Give the headers of the second caller."""
     return {"Authorization": f"Bearer {OTHER_KEY}", **(more or {})}
+
+
+async def later(gateway: Gateway, **more: Any) -> str:
+    """Start a job to come back for; give its id."""
+    answer = await gateway.post("/v1/images/generations", {**DRAW, "async": True, **more})
+    assert answer.status == 202, answer.text
+    return str(answer.json["id"])
+
+
+async def finished(gateway: Gateway, identity: str) -> Any:
+    """Wait for a job's end by its events; give its JSON."""
+    await gateway.get(f"/v1/jobs/{identity}/events")
+    return (await gateway.get(f"/v1/jobs/{identity}")).json
 
 
 async def until(true: Any) -> None:

@@ -1,0 +1,226 @@
+"""One call is paid once, however often it is sent; and it is kept alive while it takes long."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.errors import BusyUpstreamError, UpstreamTimeoutError
+from tests.gateways import Gateway, start
+from tests.painters import DRAW, HELD, PICTURE, finished, holding, later, other, painter, until
+
+LATER = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+async def held(aiohttp_server: Any, tmp_path: Path) -> Gateway:
+    """A gateway whose backend waits for the test."""
+    return await start(aiohttp_server, holding(), tmp_path, types=HELD)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/images/generations", DRAW),
+        ("/v1/images/generations", {**DRAW, "response_format": "url", "n": 2}),
+        ("/v1/chat/completions", {"model": "held", "messages": [{"role": "user", "content": "a cat"}]}),
+        ("/v1/images/edits", {**DRAW, "image": "data:image/png;base64," + base64.b64encode(PICTURE).decode()}),
+        (
+            "/v1/chat/completions",
+            {
+                "model": "held",
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "in blue"},
+                            {
+                                "type": "image_url",
+                                "image_url": {"url": "data:image/png;base64," + base64.b64encode(PICTURE).decode()},
+                            },
+                        ],
+                    }
+                ],
+            },
+        ),
+    ],
+    ids=["b64", "urls", "chat", "edit", "chat edit"],
+)
+async def test_the_same_key_gives_the_same_bytes(held: Gateway, path: str, body: Any) -> None:
+    """In parallel or later: one upstream call, and every answer is the same byte for byte."""
+    key = {"Idempotency-Key": "order-66"}
+    first = [asyncio.create_task(held.post(path, body, headers=key)) for _ in range(5)]
+    await until(lambda: painter(held).requests)
+    painter(held).free.set()
+    answers = [*await asyncio.gather(*first), await held.post(path, body, headers=key)]
+
+    assert [answer.status for answer in answers] == [200] * 6
+    assert len({answer.body for answer in answers}) == 1
+    assert len(painter(held).requests) == 1
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(held: Gateway) -> None:
+    """409 ``idempotency_conflict``, and nothing is drawn."""
+    painter(held).free.set()
+    key = {"Idempotency-Key": "order-66"}
+    await held.post("/v1/images/generations", DRAW, headers=key)
+    answers = [
+        await held.post("/v1/images/generations", {**DRAW, "prompt": "a dog"}, headers=key),
+        await held.chat("a cat", model="held"),
+        await held.post(
+            "/v1/chat/completions",
+            {"model": "held", "messages": [{"role": "user", "content": "a cat"}]},
+            headers=key,
+        ),
+    ]
+
+    assert [answer.status for answer in answers] == [409, 200, 409]
+    assert answers[0].error["code"] == "idempotency_conflict"
+    assert answers[0].headers["x-should-retry"] == "false"
+
+
+async def test_keys_belong_to_their_callers(held: Gateway) -> None:
+    """Another caller may use the same key for another thing."""
+    painter(held).free.set()
+    key = {"Idempotency-Key": "order-66"}
+    mine = await held.post("/v1/images/generations", DRAW, headers=key)
+    theirs = await held.post("/v1/images/generations", {**DRAW, "prompt": "a dog"}, headers=other(key))
+
+    assert (mine.status, theirs.status) == (200, 200)
+    assert len(painter(held).requests) == 2
+
+
+async def test_the_order_of_the_fields_is_no_difference(held: Gateway) -> None:
+    """The same body written in another order is the same body."""
+    painter(held).free.set()
+    key = {"Idempotency-Key": "order-66", "Content-Type": "application/json"}
+    bodies = ['{"prompt": "a cat", "model": "held", "n": 1}', '{"n":1,"model":"held","prompt":"a c\\u0061t"}']
+    answers = [await held.post("/v1/images/generations", data=body, headers=key) for body in bodies]
+
+    assert answers[0].body == answers[1].body
+
+
+async def test_a_failure_that_may_be_billed_is_remembered(held: Gateway) -> None:
+    """The same key gets the same error without a second call; what cost nothing is tried anew."""
+    painter(held).free.set()
+    painter(held).faults[:] = [UpstreamTimeoutError("slow"), BusyUpstreamError("full")]
+    paid = [await held.post("/v1/images/generations", DRAW, headers={"Idempotency-Key": "a"}) for _ in range(2)]
+    calls = len(painter(held).requests)
+    free = [await held.post("/v1/images/generations", DRAW, headers={"Idempotency-Key": "b"}) for _ in range(2)]
+
+    assert [answer.status for answer in paid] == [504, 504]
+    assert paid[0].headers["x-should-retry"] == "false"
+    assert calls == 1
+    assert [answer.status for answer in free] == [503, 200]
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "schlüssel"])
+async def test_an_odd_key_is_a_400(held: Gateway, key: str) -> None:
+    """Between 1 and 255 visible ASCII characters."""
+    answer = await held.post("/v1/images/generations", DRAW, headers={"Idempotency-Key": key})
+
+    assert (answer.status, answer.error["param"]) == (400, "Idempotency-Key")
+
+
+async def test_an_sdks_own_retry_is_the_same_job(held: Gateway) -> None:
+    """``x-stainless-retry-count`` above 0 with the same body: no second call, even without a key."""
+    first = asyncio.create_task(held.post("/v1/images/generations", DRAW, headers={"x-stainless-retry-count": "0"}))
+    await until(lambda: painter(held).requests)
+    second = asyncio.create_task(held.post("/v1/images/generations", DRAW, headers={"x-stainless-retry-count": "1"}))
+    await asyncio.sleep(0.02)
+    painter(held).free.set()
+
+    assert (await first).body == (await second).body
+    assert len(painter(held).requests) == 1
+    await held.post("/v1/images/generations", DRAW, headers={"x-stainless-retry-count": "junk"})
+    assert len(painter(held).requests) == 2
+
+
+async def test_a_repeated_call_is_answered_although_every_target_rests(held: Gateway) -> None:
+    """What was made before needs no target now."""
+    painter(held).free.set()
+    body, key = {**DRAW, "async": True}, {"Idempotency-Key": "k"}
+    made = await held.post("/v1/images/generations", body, headers=key)
+    await finished(held, made.json["id"])
+    target = held.runtime.recipes["held"].targets[0]
+    for _ in range(5):
+        held.runtime.router.failed(target, BusyUpstreamError("full"))
+
+    assert (await held.post("/v1/images/generations", body)).status == 503
+    again = await held.post("/v1/images/generations", body, headers=key)
+    assert (again.status, again.json["status"]) == (202, "completed")
+
+
+async def test_a_client_that_leaves_loses_nothing(held: Gateway) -> None:
+    """It is cut while the upstream works: the job ends, the picture is stored, list and key give it."""
+    key = {"Idempotency-Key": "k"}
+    asking = asyncio.create_task(held.post("/v1/images/generations", DRAW, headers=key))
+    await until(lambda: painter(held).requests)
+    asking.cancel()
+    await asyncio.sleep(0.05)
+    painter(held).free.set()
+    listed = (await held.get("/v1/jobs")).json["data"][0]
+    done = await finished(held, listed["id"])
+    again = await held.post("/v1/images/generations", DRAW, headers=key)
+
+    assert done["status"] == "completed"
+    assert (await held.get(done["result"]["data"][0]["url"].removeprefix(held.base))).body == PICTURE
+    assert base64.b64decode(again.json["data"][0]["b64_json"]) == PICTURE
+    assert len(painter(held).requests) == 1
+
+
+async def test_a_client_that_leaves_early_costs_nothing(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Nothing was sent yet: the job is cancelled and its place is free at once."""
+    gateway = await start(aiohttp_server, holding("jobs: {running: 1}\n"), tmp_path, types=HELD)
+    working = await later(gateway)
+    asking = asyncio.create_task(gateway.post("/v1/images/generations", DRAW))
+    await until(lambda: gateway.runtime.jobs.counts["waiting"])
+    asking.cancel()
+    await until(lambda: not gateway.runtime.jobs.counts["waiting"])
+    painter(gateway).free.set()
+    await finished(gateway, working)
+
+    assert [job["status"] for job in (await gateway.get("/v1/jobs")).json["data"]] == ["cancelled", "completed"]
+    assert len(painter(gateway).requests) == 1
+
+
+async def test_a_long_call_is_kept_alive_with_white_space(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Spaces come before the JSON, which is none the worse for them."""
+    yaml = holding("jobs: {keep_alive: 50ms}\n", options=", delay: 300ms")
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    answer = await gateway.post("/v1/images/generations", DRAW)
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert 2 <= len(answer.body) - len(answer.body.lstrip()) <= 8
+    assert base64.b64decode(answer.json["data"][0]["b64_json"]) == PICTURE
+
+
+async def test_keeping_alive_can_be_switched_off(aiohttp_server: Any, tmp_path: Path) -> None:
+    """``keep_alive: 0`` sends nothing before the answer."""
+    gateway = await start(
+        aiohttp_server, holding("jobs: {keep_alive: 0}\n", options=", delay: 100ms"), tmp_path, types=HELD
+    )
+
+    assert (await gateway.post("/v1/images/generations", DRAW)).body.startswith(b"{")
+
+
+async def test_a_late_failure_is_told_in_the_body(aiohttp_server: Any, tmp_path: Path) -> None:
+    """The status is out: a plain client reads the error, an SDK is cut and gets the status when it asks again."""
+    yaml = holding("jobs: {keep_alive: 20ms}\n", options=", delay: 100ms")
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    painter(gateway).faults[:] = [UpstreamTimeoutError("slow"), UpstreamTimeoutError("slow")]
+    plain = await gateway.post("/v1/images/generations", DRAW)
+    sdk = {"x-stainless-lang": "python", "x-stainless-retry-count": "0"}
+    with pytest.raises(aiohttp.ClientError):
+        await gateway.post("/v1/images/generations", DRAW, headers=sdk)
+    again = await gateway.post("/v1/images/generations", DRAW, headers={**sdk, "x-stainless-retry-count": "1"})
+
+    assert (plain.status, plain.json["error"]["code"]) == (200, "upstream_timeout")
+    assert (again.status, again.headers["x-should-retry"]) == (504, "false")
+    assert len(painter(gateway).requests) == 2
