@@ -195,7 +195,7 @@ async def test_bad_bodies_are_400_in_openai_form(gateway, vendors, body):
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "https://chat.example"}
 
 
-# Routes ------------------------------------------------------------------------------------------------------------
+# Routes --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["", "/openai", "/a/b/c", "/v1", "/"])
@@ -266,7 +266,7 @@ async def test_unknown_paths_and_pictures_are_404(gateway):
         assert answer.headers["Access-Control-Allow-Origin"]
 
 
-# Streams and SDKs --------------------------------------------------------------------------------------------------
+# Streams and SDKs ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_stream_has_role_progress_picture_stop_and_done(gateway):
@@ -319,7 +319,7 @@ async def test_errors_reach_the_sdk_with_their_code(gateway, vendors):
     assert len(vendors.calls) == 1
 
 
-# The optimizer -----------------------------------------------------------------------------------------------------
+# The optimizer -------------------------------------------------------------------------------------------------------
 
 
 async def test_the_prompt_model_is_asked_as_before(optimizer, vendors):
