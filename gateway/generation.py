@@ -22,7 +22,7 @@ from gateway.errors import (
 from gateway.fetch import Fetcher
 from gateway.imaging import inspect
 from gateway.negotiate import Plan
-from gateway.receipt import Attempt, Receipt
+from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import finish
 from gateway.routing import Router, Target, estimate
 from gateway.settings import ModelSettings
@@ -151,6 +151,10 @@ def _delivered(
         cost=estimate(target, plan),
         notes=(*work.receipt.notes, *missing),
     )
+    if len(images) < sum(plan.calls):
+        fewer = Change("n", sum(plan.calls), len(images), "the target made fewer pictures than it was asked for")
+        applied = {name: value for name, value in receipt.applied.items() if name != "n"}
+        receipt = replace(receipt, applied=applied, adjusted=(*receipt.adjusted, fewer))
     work.tell("generated", {"target": target.name, "count": len(images), "missing": len(failures)})
     return replace(work, images=tuple(images), receipt=receipt)
 
@@ -162,7 +166,7 @@ def _planned(receipt: Receipt, target: Target, plan: Plan) -> Receipt:
         applied=plan.applied,
         adjusted=plan.adjusted,
         dropped=plan.dropped,
-        notes=(*receipt.notes, *plan.notes),
+        notes=(*(note for note in receipt.notes if note not in plan.notes), *plan.notes),
     )
 
 

@@ -51,8 +51,8 @@ class Pipeline:
 
     async def run(self, job: Job, recipe: Recipe) -> Result:
         """Make, store and describe the pictures of *job*; raise `GatewayError` kinds."""
-        work = Work(job.id, job.caller, job.request, job.original, tell=job.tell)
-        work = replace(work, receipt=replace(work.receipt, model=recipe.model, asked=asked(job.request)))
+        receipt = Receipt(model=recipe.model, asked=asked(job.request))
+        work = Work(job.id, job.caller, job.request, job.original, receipt, tell=job.tell)
 
         async def optimize(work: Work) -> Work:
             return await self._optimize(work, recipe)

@@ -36,7 +36,7 @@ async def submit(
     """Submit a job for this call, or find the one that its Idempotency-Key or its client's own retry means."""
     runtime = request.app[RUNTIME]
     resolved = runtime.resolve(asked.model or None, request[CALLER])
-    asked = replace(asked, model=resolved.public)
+    asked = asked if asked.model == resolved.public else replace(asked, model=resolved.public)
     webhook = read_webhook(body, runtime.settings.fetch)
     alone = wants_async(request, body)
     if (body.get("stream") or alone or asked.images) and not earlier(request, body):
