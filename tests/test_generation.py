@@ -257,6 +257,15 @@ async def test_when_all_of_many_fail_what_may_be_paid_decides() -> None:
     assert not spare.requests
 
 
+async def test_fewer_pictures_than_asked_are_told() -> None:
+    """A target that quietly makes one of three does not leave the receipt saying three."""
+    work = await Run(answering([Image(PICTURE)]))(ImageRequest("a cat", model="flux", n=3))
+
+    assert len(work.images) == 1
+    assert "n" not in work.receipt.applied
+    assert [(change.name, change.asked, change.applied) for change in work.receipt.adjusted] == [("n", 3, 1)]
+
+
 async def test_surplus_pictures_are_cut() -> None:
     """A plugin that gives three for one asked gives one."""
     assert len((await Run(answering([Image(PICTURE)] * 3))()).images) == 1
