@@ -36,7 +36,8 @@ class Document:
 
     *written* is each plain number as the file has it, so that ``1.10`` can still become a text. *broken* are the
     values whose variables could not be read: complained of already, so nothing else is said about them. *variables*
-    are the values that came from outside the file, *hidden* the texts that no message may show.
+    are the values that came from outside the file, *hidden* the texts that no message may show. *empty* are the values
+    that variables left empty, with the variables' names.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Document:
     broken: set[Steps] = field(default_factory=set)
     variables: set[Steps] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set, repr=False)
+    empty: dict[Steps, str] = field(default_factory=dict)
     complaints: list[Complaint] = field(default_factory=list)
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
@@ -62,8 +64,13 @@ class Document:
         # A value that is not there has no place of its own: the key that it belongs under stands for it.
         missing = self.keys.get(known) if known != steps else None
         place = place or missing or self.values.get(known) or Place(1, 1)
-        message = self.without_secrets(" ".join(message.split()))
+        message = self.without_secrets(" ".join(message.split())) + self._emptied(steps, message)
         self.complaints.append(Complaint(place, dotted(steps), message, steps))
+
+    def _emptied(self, steps: Steps, message: str) -> str:
+        """Name the variables behind a complaint of something empty: those are what the user can mend."""
+        names = [names for at, names in self.empty.items() if at[: len(steps)] == steps] if "empty" in message else []
+        return f" (empty here: {', '.join(names)})" if names else ""
 
     def hide(self, texts: Iterable[str]) -> None:
         """Let no message show these texts; very short ones would blank half of every message and hide nothing."""

@@ -33,6 +33,7 @@ WORDS: Mapping[str, bool | None] = {
 WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,20})")
 BASED = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
+VARIABLE = re.compile(r"\$\{(?:int:)?([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def read_yaml(content: bytes, name: str, folder: Path, environ: Mapping[str, str]) -> Document:
@@ -164,6 +165,8 @@ class _Tree:
             self.document.complain(steps, str(error))
             self.document.broken.add(steps)
             return text
+        if text and not expanded.text:
+            self.document.empty[steps] = ", ".join(VARIABLE.findall(text))
         self.document.hide(expanded.hidden)
         if expanded.hidden:
             self.document.variables.add(steps)

@@ -409,6 +409,13 @@ def test_a_fault_in_a_model_of_a_variable_has_its_place():
     assert "config.yaml:9:3 models: variable M is not set" in only(text)
 
 
+def test_what_is_empty_is_named_by_its_variable():
+    """Who starts a preset sees variables, not the file."""
+    said = only(BASE.replace('"${API_KEY}"', '"${NONE:-${API_KEY}}"'), {"API_KEY": ""})
+
+    assert said.endswith("(empty here: NONE, API_KEY)")
+
+
 def test_models_whose_variables_are_empty_are_an_honest_nothing():
     """The gateway starts and says so: the seeds did, and listed a model that did not exist."""
     made = configured(BASE.replace("flux:", "'${M}':"), KEY | {"M": ""})

@@ -630,10 +630,10 @@ async def test_a_used_up_allowance_is_told_with_its_end(vendors, processes):
     ("change", "said"),
     [
         ({"API_KEY": None}, "variable API_KEY is not set"),
-        ({"API_KEY": ""}, "a key is empty"),
+        ({"API_KEY": ""}, "a key is empty; an unset or empty variable is not a key (empty here: API_KEY)"),
         ({"API_KEY": "   "}, "a key is empty"),
         ({"CF_ACCOUNT_ID": None}, "variable CF_ACCOUNT_ID is not set"),
-        ({"CF_ACCOUNT_ID": ""}, "account_id"),
+        ({"CF_ACCOUNT_ID": ""}, "(empty here: CF_ACCOUNT_ID)"),
         ({"CF_API_TOKEN": None}, "variable CF_API_TOKEN is not set"),
         ({"CF_API_TOKEN": ""}, "a key is empty"),
         ({"PROMPT_OPTIMIZATION": "true"}, "variable EXTERNAL_MODEL is not set"),

@@ -679,7 +679,7 @@ async def test_pictures_on_disk_survive_a_restart(vendors, tmp_path):
         ({"AUTHORIZED_API_KEY": None}, "variable AUTHORIZED_API_KEY is not set"),
         ({"AUTHORIZED_API_KEY": ""}, "a key is empty"),
         ({"AUTHORIZED_API_KEY": "  "}, "a key is empty"),
-        ({"FLUX_GEN_API_KEY": None}, "a key is empty"),
+        ({"FLUX_GEN_API_KEY": None}, "(empty here: FLUX_GEN_API_KEY, IMAGE_GEN_API_KEY, API_KEY)"),
         ({"FLUX_GEN_API_KEY": f"{UPSTREAM_KEY},,"}, "a key is empty"),
         ({"OPENAI_MODEL": "m"}, "variable OPENAI_API_KEY is not set"),
         ({"OPENAI_MODEL_REASONING": "m"}, "variable OPENAI_API_KEY is not set"),
