@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from aiohttp import web
 from aiohttp_cors import CorsConfig
@@ -18,10 +18,11 @@ from gateway.endpoints.models import list_models, show_model
 from gateway.endpoints.responses import responses
 from gateway.endpoints.stored import delete, image, proxy, show, show_all
 from gateway.endpoints.welcome import docs, page, welcome
-from gateway.middleware import PUBLIC, add_identity, around, defer_expect
+from gateway.middleware import OPEN, PUBLIC, add_identity, around, defer_expect
 from gateway.openapi import make_document
 from gateway.runtime import RUNTIME, Runtime
 from gateway.torn_requests import unwritten_requests
+from gateway.watchdog import Watchdog
 from gateway.webhooks import WEBHOOKS, Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,6 +46,7 @@ def make_app(runtime: Runtime) -> web.Application:
         _add(app, cors, method, path, handler)
     for method, path, handler in public_routes():
         app[PUBLIC].add(_add(app, cors, method, path, handler))
+    app[OPEN] = frozenset(_open_routes(app))
     runtime.registry.setup_app(app)
     app[DOCUMENT] = make_document(app, app[PUBLIC])
     return app
@@ -94,12 +96,20 @@ def _add(app: web.Application, cors: CorsConfig, method: str, path: str, handler
     return str(route.resource.canonical)
 
 
+def _open_routes(app: web.Application) -> Iterator[web.AbstractRoute]:
+    for route in app.router.routes():
+        path = route.resource.canonical if route.resource else ""
+        if route.method == "OPTIONS" or path in app[PUBLIC]:
+            yield route
+
+
 async def _opened(app: web.Application) -> AsyncIterator[None]:
     runtime = app[RUNTIME]
     with unwritten_requests():
         await runtime.open()
         app[WEBHOOKS].open()
-        yield
+        with Watchdog(runtime.registry.modules()):
+            yield
         await runtime.jobs.drain(runtime.settings.server.shutdown_timeout)
         await app[WEBHOOKS].close()
         await runtime.close()

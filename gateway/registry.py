@@ -73,6 +73,10 @@ class Registry:
         """Let every plugin that wants to add routes to *app*."""
         self.hooks.hook.setup_app(app=app)
 
+    def modules(self) -> dict[str, str]:
+        """Say which plugin's type each module holds."""
+        return {each.cls.__module__: each.name for known in self.types.values() for each in known.values()}
+
     def unknown(self, kind: str, name: str) -> str:
         """Explain why there is no type *name* of *kind*, and what there is."""
         elsewhere = [other for other in KINDS if name in self.types[other]]
