@@ -27,6 +27,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 PUBLIC: web.AppKey[set[str]] = web.AppKey("public_paths", set)
 """Paths (as the router writes them) that ask for no key; every other route does."""
+OPEN: web.AppKey[frozenset[web.AbstractRoute]] = web.AppKey("open_routes", frozenset)
+"""The routes themselves, and their preflights: a plugin's route is none of them, also where it shares their path."""
 
 
 @web.middleware
@@ -35,7 +37,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     asked = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = identity = asked if VALID_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
     try:
-        if request.method == "OPTIONS" and (not is_preflight(request) or request.match_info.http_exception):
+        if request.method == "OPTIONS" and not (is_preflight(request) and _is_public(request)):
             return plain_options(request)
         if request.match_info.http_exception is None and not _is_public(request):
             request[CALLER] = await request.app[RUNTIME].authenticate(_credentials(request))
@@ -96,10 +98,7 @@ def _told(request: web.Request, error: GatewayError) -> web.StreamResponse:
 
 
 def _is_public(request: web.Request) -> bool:
-    if is_preflight(request):
-        return True
-    resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in request.app[PUBLIC]
+    return request.match_info.route in request.app[OPEN]
 
 
 def _credentials(request: web.Request) -> Credentials:

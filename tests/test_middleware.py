@@ -15,7 +15,7 @@ from tests.gateways import CALLER_KEY, DEMO, OTHER_KEY, STORAGES, start
 
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
-PUBLIC = {"/", "/pages/{name}", "/health", "/v1/health", "/image/{key}", "/image-proxy"}
+PUBLIC = {"/", "/docs", "/openapi.json", "/pages/{name}", "/health", "/v1/health", "/image/{key}", "/image-proxy"}
 
 
 @pytest.fixture
@@ -369,3 +369,51 @@ async def test_no_request_can_write_a_second_line_into_the_log(gateway, caplog):
 
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("gateway")]
     assert not [message for message in messages if re.search(r"[\r\n\x1b]", message)]
+
+
+BEHIND_THE_BACK = """
+from aiohttp import web
+from gateway import hookimpl
+
+async def secret(request):
+    return web.Response(text="in")
+
+class View(web.View):
+    async def options(self):
+        return web.Response(text="in")
+
+@hookimpl
+def setup_app(app):
+    app.router.add_route("*", "/v1/any", secret)
+    app.router.add_route("OPTIONS", "/v1/options", secret)
+    app.router.add_view("/v1/view", View)
+    app.router.add_post("/", secret)
+    app.router.add_post("/health", secret)
+    app.router.add_delete("/image/{key:.+}", secret)
+    inner = web.Application()
+    inner.router.add_route("*", "/any", secret)
+    app.add_subapp("/inner", inner)
+"""
+
+
+@pytest.fixture
+async def plugged(aiohttp_server, tmp_path):
+    (tmp_path / "plugin.py").write_text(BEHIND_THE_BACK)
+    return await start(aiohttp_server, DEMO + "plugins: [plugin.py]\n", tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/v1/any", "/v1/options", "/v1/view", "/inner/any"])
+async def test_a_preflight_reaches_no_handler_of_a_plugin(plugged, path):
+    """Preflights need no key, so that they must end before anybody's code."""
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST", "Authorization": ""}
+    answer = await plugged.ask("OPTIONS", path, headers=asked)
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://a.example")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/"), ("POST", "/health"), ("DELETE", "/image/abc")])
+async def test_a_plugin_that_shares_a_public_path_asks_for_a_key(plugged, method, path):
+    """Public are our routes, not whatever else answers at their addresses."""
+    assert (await plugged.ask(method, path, headers={"Authorization": ""})).status == 401
+    assert (await plugged.ask(method, path)).text == "in"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.endpoints.answers import json_response
 from gateway.endpoints.body import read_json
@@ -128,8 +129,8 @@ async def _read_multipart(request: web.Request, server: Server) -> Form:
                 _put(form, part.name, data)
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
-    except (ValueError, AssertionError, web.RequestPayloadError) as error:
-        raise RequestError(f"the form could not be read: {error}", code="invalid_body") from error
+    except (ValueError, AssertionError, web.RequestPayloadError, HttpProcessingError) as error:
+        raise RequestError(f"the form could not be read: {str(error)[:200]}", code="invalid_body") from error
     return form
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from gateway.errors import RequestError
@@ -11,8 +13,11 @@ from gateway.prompt import clean_text, read_prompt
 from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest, Size
 
+WHOLE = re.compile(r"\s*-?[0-9]{1,20}\s*")
 LARGEST_SIDE = 8192
 MOST_PICTURES = 10
+MOST_UNKNOWN, LONGEST_NAME = 50, 60
+"""What is told of unknown fields: the receipt lies with each picture, so that it must stay small."""
 WORDS = (
     "quality",
     "style",
@@ -85,7 +90,7 @@ def int_field(body: Mapping[str, Any], name: str, low: int, high: int, *, texts:
     """Read an optional whole number; *texts* accepts digits as text, as multipart forms send them."""
     value = body.get(name)
     if texts and isinstance(value, str):
-        value = int(value) if value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit() else value
+        value = int(value) if WHOLE.fullmatch(value) else value
     if value is None:
         return None
     if isinstance(value, float) and value.is_integer():
@@ -197,11 +202,16 @@ def image_request(body: Mapping[str, Any], chat: Chat, prompt: str, *, texts: bo
         partial_images=int_field(body, "partial_images", 0, 3, texts=texts) or None,
         strict=bool_field(body, "strict"),
         optimize=bool_field(body, "optimize", default=True),
-        unknown=tuple(
+        unknown=shortened(
             name for name, value in body.items() if value is not None and name not in KNOWN and name not in HANDLED
         ),
         **words,
     )
+
+
+def shortened(names: Iterable[str]) -> tuple[str, ...]:
+    """Give the first names of unknown fields, none longer than a name is."""
+    return tuple(dict.fromkeys(name[:LONGEST_NAME] for name in islice(names, MOST_UNKNOWN)))
 
 
 def with_ratio_of_prompt(

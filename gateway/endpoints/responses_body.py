@@ -11,6 +11,7 @@ from gateway.endpoints.fields import (
     choice_field,
     describe,
     image_request,
+    shortened,
     text_field,
     with_ratio_of_prompt,
 )
@@ -59,7 +60,7 @@ def parse_responses(body: Mapping[str, Any], chat: Chat) -> ResponsesCall:
     models = tuple(filter(None, (text_field(tool, "model", limit=300), text_field(body, "model", limit=300))))
     unused = _unused(body, action, pictures)
     asked = _picture_request(body, tool, chat, text)
-    asked = replace(asked, model=models[-1] if models else "", unknown=(*asked.unknown, *unused))
+    asked = replace(asked, model=models[-1] if models else "", unknown=shortened((*unused, *asked.unknown)))
     return ResponsesCall(
         text=text,
         pictures=() if action == "generate" else pictures,

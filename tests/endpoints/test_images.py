@@ -339,3 +339,20 @@ async def test_an_upstream_that_hangs_is_a_504_and_no_second_call(fake, aiohttp_
     assert answer.status == 504, answer.text
     assert answer.headers["x-should-retry"] == "false"
     assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("fields", [{"k" * 300_000: 1}, {f"field-{number}": 1 for number in range(5_000)}])
+async def test_unknown_fields_are_told_in_brief(fake, aiohttp_server, tmp_path, fields):
+    """Names of fields are kept with the job and with each picture; megabytes of them would soon fill both."""
+    gateway = await start(aiohttp_server, drawing_by(fake.base), tmp_path)
+    answer = await gateway.draw(response_format="url", **fields)
+    job = next(gateway.runtime.jobs.all(job_caller(gateway)))
+
+    assert answer.status == 200
+    assert len(answer.body) < 20_000
+    assert sum(map(len, job.request.unknown)) < 4_000
+    assert answer.json["gateway"]["receipt"]["dropped"]
+
+
+def job_caller(gateway):
+    return next(iter(gateway.runtime.jobs._jobs.values())).caller
