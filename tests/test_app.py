@@ -218,6 +218,16 @@ async def test_a_body_that_never_comes_is_a_408(gateway, fake):
     writer.close()
 
 
+async def test_a_form_that_never_ends_is_a_408_too(gateway, fake):
+    """Files of edits have the same deadline."""
+    head = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 500\r\n"
+    request = post(head, "--b\r\n", "/v1/images/edits").replace(JSON, "")
+    got = await raw(gateway, request, seconds=1.5)
+
+    assert statuses(got) == [408], got
+    assert not fake.calls
+
+
 @pytest.mark.parametrize("length", ["26214401", "99999999999"])
 async def test_a_body_too_large_is_refused_before_it_is_sent(gateway, length):
     """The announced length is enough."""

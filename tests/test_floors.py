@@ -22,9 +22,9 @@ FLOORS: dict[str, str] = {
     "contracts": "contracts options settings",
     "pieces": (
         "breaker calls conditions cors data_urls decoding derive exchange fairness fetch framing guard hookspecs "
-        "imaging inputs keyring names negotiate object_store observing picture_files pictures plain_files polling promises "
-        "prompt references retouch serving signing sizes state tasks texts torn_requests transforms tuning upstream "
-        "validation verdict yaml_source"
+        "imaging inputs keyring names negotiate object_store observing picture_files pictures plain_files polling "
+        "promises prompt references retouch serving signing sizes state tasks texts torn_requests transforms tuning "
+        "upstream validation verdict yaml_source"
     ),
     "public face": "__init__",
     "jobs and plugins": "claims job job_records jobs registry routing",

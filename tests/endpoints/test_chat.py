@@ -5,8 +5,10 @@ import re
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.gateways import DEMO, drawing_by, start
+from tests.gateways import DEMO, SPARE_KEY, drawing_by, start
 
 CHAT = "/v1/chat/completions"
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAwS2OUAAAAABJRU5ErkJggg=="  # noqa: E501  - one pixel
@@ -198,6 +200,87 @@ async def test_more_ratios_come_from_the_configuration(fake, aiohttp_server, tmp
 
     assert "640x896" in (await gateway.chat("a cat 5:7")).text
     assert "512x512" in (await gateway.chat("a cat")).text
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.text(st.characters(), min_size=1, max_size=200))
+async def test_no_words_are_a_fault_of_the_gateway(gateway, caplog, words):
+    """Surrogates, controls, overrides, emoji: drawn or refused, and never a second line in the log."""
+    answer = await gateway.chat(words)
+    stream = await gateway.chat(words, stream=True)
+
+    assert answer.status == stream.status
+    assert answer.status in {200, 400}, answer.text
+    assert answer.status == 200 or answer.error["param"] in {"messages", None}
+    assert not [record for record in caplog.records if "\n" in record.getMessage()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "\u202egnp.exe",
+        "e" + "\u0301" * 5_000,
+        "👩‍👩‍👧‍👦 🏳️‍🌈",
+        "a\u2028b\u2029c",
+        "狐狸在雪地里",
+        "ثعلب أحمر",
+        "{original} {url}",
+        "%s %d",
+    ],
+)
+async def test_words_of_every_script_are_drawn_as_they_are(gateway, fake, words):
+    """Nothing is lost on the way, and the answer stays one Markdown picture."""
+    answer = await gateway.chat(words)
+
+    assert answer.status == 200, answer.text
+    assert fake.last.json["prompt"].split() == words.split()
+    assert len(LINK.findall(answer.json["choices"][0]["message"]["content"])) == 1
+
+
+@pytest.fixture
+async def writing(fake, aiohttp_server, tmp_path):
+    """A gateway whose prompts are rewritten by a chat model: the same fake."""
+    more = f"""\
+optimizers:
+  pen: {{use: chat, base_url: "{fake.base}/v1", keys: [{SPARE_KEY}], model: writer-1,
+         http: {{total: 0.4, first_byte: 0.3}}}}
+"""
+    yaml = drawing_by(fake.base, more).replace("model: up-model}]", "model: up-model}], optimizers: [pen]")
+    return await start(aiohttp_server, yaml, tmp_path)
+
+
+async def test_a_better_prompt_is_drawn_and_its_author_named(writing, fake):
+    """In the text of the answer, in the receipt, and as revised_prompt of the images API."""
+    answer = (await writing.chat("cat 16:9")).json
+    content = answer["choices"][0]["message"]["content"]
+    drawn = (await writing.draw("cat", response_format="url")).json["data"][0]
+
+    assert fake.last.json["prompt"] == fake.words
+    assert "🎨 Original Prompt: cat 16:9\n💬 Prompt Model: writer-1\n" in content
+    assert f"🌐 Translated Prompt: {fake.words}\n" in content
+    assert answer["gateway"]["receipt"]["optimizer"] == "writer-1"
+    assert drawn["revised_prompt"] == fake.words
+
+
+async def test_a_request_may_switch_optimizing_off(writing, fake):
+    """Its own words are drawn, and no chat model is asked."""
+    for answer in (await writing.chat("cat", optimize=False), await writing.draw("cat", optimize=False)):
+        assert answer.status == 200
+    assert [call.path for call in fake.calls] == ["/v1/images/generations"] * 2
+    assert fake.last.json["prompt"] == "cat"
+
+
+@pytest.mark.parametrize("mode", ["status:500", "hang", "html", "limited:5", "echo:401", "cut", "refuse", "reset"])
+async def test_a_chat_model_that_fails_costs_nobody_the_picture(writing, fake, mode):
+    """The user's own words are drawn within the time set, and the receipt says why."""
+    fake.keys[SPARE_KEY] = mode
+    began = time.monotonic()
+    answer = await writing.chat("cat")
+
+    assert answer.status == 200, answer.text
+    assert fake.last.json["prompt"] == "cat"
+    assert "pen" in str(answer.json["gateway"]["receipt"]["notes"])
+    assert time.monotonic() - began < 3
 
 
 # The form of answers -----------------------------------------------------------------------------------------------

@@ -243,3 +243,30 @@ async def test_many_calls_at_once_are_all_answered(gateway, fake):
 
     assert len({answer.model_extra["gateway"]["job"] for answer in answers}) == 12
     assert len(fake.calls) == 12
+
+
+@pytest.mark.parametrize("mode", ["hang", "drip"])
+async def test_a_failure_after_white_space_is_no_success_for_the_sdk(fake, aiohttp_server, tmp_path, mode):
+    """A kept-alive call has its 200 already: it is cut off, and the SDK's next try gets the true error, unpaid."""
+    fake.mode = mode
+    yaml = drawing_by(fake.base, "jobs: {keep_alive: 0.05}\n")
+    yaml = yaml.replace("dialect: custom", "http: {first_byte: 0.3, total: 0.4}, dialect: custom")
+    gateway = await start(aiohttp_server, yaml, tmp_path)
+    async with client_of(gateway, max_retries=2) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="flux", messages=ASKED)
+
+    assert caught.value.code == "upstream_timeout"
+    assert len(fake.calls) == 1
+
+
+async def test_white_space_before_an_answer_is_no_matter_for_the_sdk(fake, aiohttp_server, tmp_path):
+    """JSON may begin with it."""
+    fake.mode = "slow:0.4"
+    gateway = await start(aiohttp_server, drawing_by(fake.base, "jobs: {keep_alive: 0.05}\n"), tmp_path)
+    async with client_of(gateway) as client:
+        answer = await client.chat.completions.create(model="flux", messages=ASKED)
+        pictures = await client.images.generate(model="flux", prompt="a fox")
+
+    assert LINK.search(answer.choices[0].message.content)
+    assert pictures.data[0].b64_json
