@@ -13,6 +13,8 @@ from gateway.errors import GatewayError
 from gateway.values import Caller, Event, ImageRequest, Result
 
 FINISHED = {"finished", "failed", "cancelled"}
+RECORD_TIMEOUT = 2.0
+"""Seconds that an answer waits for the job's record; a slow disk must not hold it up for longer."""
 
 
 class Job:
@@ -32,6 +34,7 @@ class Job:
         "fingerprint",
         "id",
         "inline",
+        "kept",
         "key",
         "on_event",
         "original",
@@ -63,6 +66,7 @@ class Job:
         self.error: GatewayError | None = None
         self.fingerprint = ""
         self.key: str | None = None
+        self.kept: asyncio.Task[None] | None = None
         self.on_event = on_event
         self.webhook: str | None = None
         self.task: asyncio.Task[None] | None = None
@@ -120,9 +124,12 @@ class Job:
             raise self.error.copied() from None
 
     async def wait(self) -> Result:
-        """Wait for the end; give the result or raise the job's error."""
+        """Wait for the end, and until it is on record; give the result or raise the job's error."""
         while not self.done:
             await self._change()
+        if self.kept and not self.kept.done():
+            # Told too early, a caller could come again after a crash and find nothing of what it has paid for.
+            await asyncio.wait({self.kept}, timeout=RECORD_TIMEOUT)
         if self.error:
             raise self.error.copied() from None
         assert self.result is not None

@@ -47,6 +47,7 @@ class Record:
     events: tuple[Event, ...]
     result: Result | None
     failure: Failure | None
+    webhook: str | None = None
 
 
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -79,6 +80,7 @@ class JobRecords:
         """Keep a job that has just ended."""
         text = RECORD.dump_json(_record(job)).decode()
         task = asyncio.get_running_loop().create_task(self._put(job, text))
+        job.kept = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -108,6 +110,7 @@ def _record(job: Job) -> Record:
         events=tuple(events),
         result=without_bytes(job.result) if job.result else None,
         failure=failure or None,
+        webhook=job.webhook,
     )
 
 
@@ -119,7 +122,7 @@ def _job(record: Record) -> Job:
     job = Job(record.request, record.caller, record.original, lambda event: None)
     job.id, job.state, job.sent, job.fingerprint = record.id, record.state, record.sent, record.fingerprint
     job.created, job.started, job.ended = record.created, record.started, record.ended
-    job.result, job.key = record.result, record.key
+    job.result, job.key, job.webhook = record.result, record.key, record.webhook
     job.events = [
         replace(event, data={"result": record.result}) if event.type == "finished" else event for event in record.events
     ]

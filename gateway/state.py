@@ -91,7 +91,11 @@ class RedisRecords:
         except ImportError as error:
             raise ConfigError("jobs.state: Redis needs the extra: pip install 'image-gateway[redis]'") from error
         self._error = RedisError
-        self._redis = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+        try:
+            self._redis = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+        except ValueError as error:
+            # The library's words may hold the URL, and so its password.
+            raise ConfigError("jobs.state: this is not a URL of Redis, like redis://:PASSWORD@HOST:6379/0") from error
         self._prefix = prefix
         self._clock = clock
 
