@@ -36,8 +36,8 @@ class Document:
 
     *written* is each plain number as the file has it, so that ``1.10`` can still become a text. *broken* are the
     values whose variables could not be read: complained of already, so nothing else is said about them. *variables*
-    are the values that came from outside the file, *hidden* the texts that no message may show. *empty* are the values
-    that variables left empty, with the variables' names.
+    are the values that came from outside the file, *hidden* the texts that no message may show. *behind* are the names
+    of the variables in a value, *empty* the values that they left empty.
     """
 
     name: str
@@ -49,7 +49,8 @@ class Document:
     broken: set[Steps] = field(default_factory=set)
     variables: set[Steps] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set, repr=False)
-    empty: dict[Steps, str] = field(default_factory=dict)
+    behind: dict[Steps, str] = field(default_factory=dict)
+    empty: set[Steps] = field(default_factory=set)
     complaints: list[Complaint] = field(default_factory=list)
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
@@ -64,13 +65,15 @@ class Document:
         # A value that is not there has no place of its own: the key that it belongs under stands for it.
         missing = self.keys.get(known) if known != steps else None
         place = place or missing or self.values.get(known) or Place(1, 1)
-        message = self.without_secrets(" ".join(message.split())) + self._emptied(steps, message)
+        message = self.without_secrets(" ".join(message.split())) + self._origin(steps, message)
         self.complaints.append(Complaint(place, dotted(steps), message, steps))
 
-    def _emptied(self, steps: Steps, message: str) -> str:
-        """Name the variables behind a complaint of something empty: those are what the user can mend."""
-        names = [names for at, names in self.empty.items() if at[: len(steps)] == steps] if "empty" in message else []
-        return f" (empty here: {', '.join(names)})" if names else ""
+    def _origin(self, steps: Steps, message: str) -> str:
+        """Name the variables behind a complaint: those are what the user of a preset can mend."""
+        if "empty" in message:
+            names = [self.behind[at] for at in self.behind if at in self.empty and at[: len(steps)] == steps]
+            return f" (empty here: {', '.join(names)})" if names else ""
+        return f" (from {self.behind[steps]})" if steps in self.behind and steps not in self.broken else ""
 
     def hide(self, texts: Iterable[str]) -> None:
         """Let no message show these texts; very short ones would blank half of every message and hide nothing."""

@@ -41,6 +41,10 @@ class Http:
     total: Duration = 180
     limit: ByteSize = 16 * 2**20
 
+    def __post_init__(self) -> None:
+        if min(self.connect, self.first_byte, self.total) <= 0:
+            raise ValueError("connect, first_byte and total must be more than 0: nothing answers in no time")
+
 
 @dataclass(slots=True)
 class Journey:

@@ -27,7 +27,8 @@ def resolve(
     """Give the public name, the recipe's key and what a wildcard matched (None: the recipe's name is no pattern).
 
     Exact names win, then aliases, then the most specific pattern. No name means the default model, or the only one
-    unless *default_model* is empty; so does an unknown name if *unknown_model* says so. Else raise `ModelNotFoundError`, which names *usable* models.
+    unless *default_model* is empty; so does an unknown name if *unknown_model* says so. Else raise
+    `ModelNotFoundError`, which names *usable* models.
     """
     name = (name or "").strip()
     shown = list(models if usable is None else usable)

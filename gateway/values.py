@@ -96,8 +96,8 @@ class ImageRequest:
     """What a caller asks for; None means not asked, so that the target's own default holds.
 
     *model* is the name the caller uses until negotiation puts the upstream's own name there. *size* is the exact size
-    wanted; *aspect_ratio* (``16:9``) is kept when the caller asked by ratio. With *any_size* nobody asked for *size*: it
-    is the configured one, and no reason to cut a picture. *images* and *mask* make it an edit.
+    wanted; *aspect_ratio* (``16:9``) is kept when the caller asked by ratio. With *any_size* nobody asked for *size*:
+    it is the configured one, and no reason to cut a picture. *images* and *mask* make it an edit.
     *unknown* names parameters of the call that mean nothing here; the receipt lists them as dropped.
     """
 

@@ -165,8 +165,9 @@ class _Tree:
             self.document.complain(steps, str(error))
             self.document.broken.add(steps)
             return text
-        if text and not expanded.text:
-            self.document.empty[steps] = ", ".join(VARIABLE.findall(text))
+        if names := VARIABLE.findall(text):
+            self.document.behind[steps] = ", ".join(names)
+            self.document.empty |= set() if expanded.text else {steps}
         self.document.hide(expanded.hidden)
         if expanded.hidden:
             self.document.variables.add(steps)

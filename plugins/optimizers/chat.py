@@ -43,6 +43,7 @@ REASONING = (
 MESSAGES = {"fast": FAST, "reasoning": REASONING}
 PLACEHOLDERS = ("max_words", "size")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_ ]{0,40})\}")
+SLASHES = re.compile(r"(?<!:)//+")
 REFUSAL = re.compile(
     r"(?:i['’]?m|i am) (?:really |very |so )?sorry|sorry,|as an ai\b"
     r"|i (?:can ?not|can['’]t|won['’]t|am unable)|i['’]m unable"
@@ -111,7 +112,8 @@ class Chat:
         }
         if self.temperature is not None:
             body["temperature"] = self.temperature
-        return Outgoing("POST", f"{self.base_url.rstrip('/')}/chat/completions", json=body)
+        # Bases are put together of variables, some of which end with a slash.
+        return Outgoing("POST", SLASHES.sub("/", f"{self.base_url}/chat/completions"), json=body)
 
     async def optimize(self, request: ImageRequest) -> str:
         """Return the better prompt; raise when the model gave none that could be drawn."""

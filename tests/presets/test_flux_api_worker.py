@@ -375,13 +375,15 @@ async def test_only_prompts_are_drawn(optimizer, vendors, words, reasoning, draw
 async def test_a_failing_prompt_model_never_costs_the_picture(vendors, processes, mode):
     """Row 16 and the Worker's promise: whatever happens there, the original prompt is drawn, in time."""
     # A process of its own for those that rest or drop the key.
-    process = processes(NAME, optimizing(vendors, PROMPT_TIMEOUT="1", SYSTEM_MESSAGE=mode))
+    base = f"{vendors.base}/llm/"
+    process = processes(NAME, optimizing(vendors, PROMPT_TIMEOUT="1", SYSTEM_MESSAGE=mode, EXTERNAL_API_BASE=base))
     vendors.keys = {f"{UPSTREAM_KEY}-llm": mode}
     began = time.monotonic()
     answer = await process.chat("a cub 16:9")
 
     assert "🌐 Translated Prompt: a cub\n" in content_of(answer)
     assert vendors.drawn[0].json["prompt"] == "a cub"
+    assert vendors.prompts[0].path == "/llm/v1/chat/completions"
     assert "not optimized" in receipt_of(answer)["notes"][0]
     assert time.monotonic() - began < 5
 
@@ -637,7 +639,8 @@ async def test_a_used_up_allowance_is_told_with_its_end(vendors, processes):
         ({"CF_API_TOKEN": None}, "variable CF_API_TOKEN is not set"),
         ({"CF_API_TOKEN": ""}, "a key is empty"),
         ({"PROMPT_OPTIMIZATION": "true"}, "variable EXTERNAL_MODEL is not set"),
-        ({"IMAGE_TIMEOUT": "soon"}, "not a duration"),
+        ({"IMAGE_TIMEOUT": "soon"}, "not a duration; write it like 30s, 5m, 1h30m (from IMAGE_TIMEOUT)"),
+        ({"IMAGE_TIMEOUT": "0"}, "must be more than 0"),
         ({"FETCH_ALLOW": "no-port"}, "host:port"),
         ({"CHAT_LANGUAGE": "tlh"}, "language"),
         ({"PORT": "http"}, "port"),
