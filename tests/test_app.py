@@ -266,8 +266,8 @@ async def test_two_authorizations_are_a_400(gateway):
     assert statuses(got) == [400]
 
 
-async def test_old_clients_get_plain_answers_and_a_clear_word_for_streams(gateway):
-    """HTTP/1.0 knows no chunks."""
+async def test_old_clients_get_plain_answers_and_a_clear_word_for_streams(gateway, fake):
+    """HTTP/1.0 knows no chunks; the stream is refused before anything is spent."""
     plain = await raw(gateway, post("Content-Length: 18\r\n").replace("HTTP/1.1", "HTTP/1.0"))
     body = '{"stream":true,"messages":[{"role":"user","content":"a fox"}]}'
     request = post(f"Content-Length: {len(body)}\r\n", body, "/v1/chat/completions").replace("HTTP/1.1", "HTTP/1.0")
@@ -275,6 +275,7 @@ async def test_old_clients_get_plain_answers_and_a_clear_word_for_streams(gatewa
 
     assert statuses(plain) == [200]
     assert statuses(stream) == [400]
+    assert len(fake.calls) == 1
 
 
 # Where answers point --------------------------------------------------------------------------------------------

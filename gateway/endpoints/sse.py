@@ -34,13 +34,18 @@ class Stream:
         await self._response.send("[DONE]")
 
 
+def check_version(request: web.Request) -> None:
+    """Refuse a stream to clients that know no chunks; best asked before anything is spent."""
+    if request.version < HttpVersion11:
+        raise RequestError("a stream needs HTTP/1.1; ask without 'stream' or through a newer client", param="stream")
+
+
 @asynccontextmanager
 async def open_stream(
     request: web.Request, ping: float, *, done_mark: bool = True
 ) -> AsyncIterator[tuple[Stream, EventSourceResponse]]:
     """Begin a stream; whatever goes wrong inside is told as an error event, and the stream ends cleanly."""
-    if request.version < HttpVersion11:
-        raise RequestError("a stream needs HTTP/1.1; ask without 'stream' or through a newer client")
+    check_version(request)
     if request.transport is None:
         raise ConnectionResetError("the client left before the stream began")
     response = EventSourceResponse(
