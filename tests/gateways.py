@@ -140,13 +140,17 @@ async def start(
     runtime = make_runtime(replace(configuration, settings=quick))
     app = make_app(runtime)
     sessions: list[aiohttp.ClientSession] = []
+    # No secret may be written at any level.
+    logger = logging.getLogger("gateway")
+    level = logger.level
 
     async def close_sessions(_: Any) -> None:
         for session in sessions:
             await session.close()
+        logger.setLevel(level)
 
     app.on_cleanup.append(close_sessions)
-    logging.getLogger("gateway").setLevel(logging.DEBUG)
+    logger.setLevel(logging.DEBUG)
     server = await aiohttp_server(app, access_log=None, shutdown_timeout=0.2)
     return Gateway(server, runtime, sessions=sessions)
 
