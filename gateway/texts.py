@@ -118,6 +118,8 @@ def progress_text(event_type: str, data: Mapping[str, Any], language: Language) 
     if event_type == "queued" and isinstance(position, int) and position > 0:
         return words["queued_at"].format(position=position)
     if event_type == "optimized":
+        if not data.get("optimizer", True):
+            return None  # it failed, and the caller's own words are drawn
         return words["optimized"].format(prompt=escape(prompt)) if isinstance(prompt, str) and prompt else None
     if event_type == "progress":
         known = isinstance(done, (int, float)) and 0 <= done <= 1

@@ -168,6 +168,8 @@ def test_progress_needs_no_data(event, language):
         ("progress", {"done": "half"}, None),
         ("optimized", {"prompt": "a cat ![x](y)"}, "✨ Improved prompt: a cat !\\[x\\](y)"),
         ("optimized", {"prompt": None}, None),
+        ("optimized", {"prompt": "a cat", "optimizer": "gpt"}, "✨ Improved prompt: a cat"),
+        ("optimized", {"prompt": "a cat", "optimizer": None}, None),
         ("accepted", {}, None),
         ("finished", {}, None),
         ("queued_at", {}, None),

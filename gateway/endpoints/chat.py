@@ -39,7 +39,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     answer = Answer(call.model, call.include_usage)
     words = answer_task(body["messages"]) if runtime.settings.chat.tasks == "text" else None
     if words is not None:
-        runtime.resolve(call.model or None, request[CALLER])
+        answer.model = runtime.resolve(call.model or None, request[CALLER]).public
         return await _tell_words(request, call, answer, words)
     job = earlier(request, body) if call.pictures else None
     if job is None:

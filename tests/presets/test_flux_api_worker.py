@@ -308,6 +308,14 @@ async def test_the_openai_sdk_generates_by_chat_stream_and_images(gateway, vendo
     assert [model.id for model in models.data] == [SCHNELL]
 
 
+async def test_prompts_that_clients_send_by_themselves_cost_no_picture(gateway, vendors):
+    """A title is answered with words, under the model's name."""
+    answer = await gateway.chat("Generate a concise, 3-5 word title with an emoji summarizing the chat history.")
+
+    assert content_of(answer)
+    assert (answer.json["model"], vendors.calls) == (SCHNELL, [])
+
+
 async def test_errors_reach_the_sdk_with_their_code(gateway, vendors):
     """A refusal is a BadRequestError with the code, and is not repeated."""
     vendors.mode = "refuse"
@@ -386,6 +394,18 @@ async def test_a_failing_prompt_model_never_costs_the_picture(vendors, processes
     assert vendors.prompts[0].path == "/llm/v1/chat/completions"
     assert "not optimized" in receipt_of(answer)["notes"][0]
     assert time.monotonic() - began < 5
+
+
+async def test_a_stream_does_not_boast_of_a_prompt_that_was_not_improved(optimizer, vendors):
+    """It tells the improved one, and nothing where the caller's words are drawn."""
+    vendors.words = "a majestic fox"
+    improved = await optimizer.chat("a cub", stream=True)
+    vendors.words = ""
+    failed = await optimizer.chat("a cub", stream=True)
+
+    assert "> ✨ Improved prompt: a majestic fox\n" in improved.content()
+    assert "Improved prompt" not in failed.content()
+    assert "Prompt Model: Original Prompt" in failed.content()
 
 
 @pytest.mark.parametrize(
