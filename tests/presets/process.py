@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ class Process:
     port: int
     banner: str = ""
     stderr: Path = field(default_factory=Path)
+    own_folder: bool = False
 
     @property
     def base(self) -> str:
@@ -62,7 +64,10 @@ class Process:
         self.popen.wait(30)
         if self.popen.stdout:
             self.popen.stdout.close()
-        return self.stderr.read_text()
+        said = self.stderr.read_text()
+        if self.own_folder:
+            shutil.rmtree(self.stderr.parent)
+        return said
 
 
 def free_port() -> int:
@@ -75,6 +80,7 @@ def free_port() -> int:
 def serve(preset: str, environ: Mapping[str, str], folder: Path | None = None, *options: str) -> Process:
     """Start the command with *environ* alone and wait until it says that it is ready."""
     port = free_port()
+    own_folder = folder is None
     folder = folder or Path(tempfile.mkdtemp(prefix="preset-"))
     log = folder / f"stderr-{port}.txt"
     arguments = [*COMMAND, preset, *(options or ("--host", "127.0.0.1", "--port", str(port)))]
@@ -87,7 +93,7 @@ def serve(preset: str, environ: Mapping[str, str], folder: Path | None = None, *
     while line := popen.stdout.readline():
         banner += line
         if "in a browser" in line:
-            return Process(popen, port, banner, log)
+            return Process(popen, port, banner, log, own_folder)
     popen.wait(30)
     popen.stdout.close()
     raise AssertionError(f"{preset} ended with {popen.returncode}: {banner}{log.read_text()}")
