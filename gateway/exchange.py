@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from types import SimpleNamespace
@@ -25,6 +25,9 @@ BUFFER = 2**20
 
 HOPELESS = 2**16
 """An answer that begins neither like JSON nor like a picture nor like a stream is read no further than this."""
+
+SHORT, TELLING = 2**16, 8
+"""Bytes up to which an answer is words and no picture; letters from which a key cannot be a part of other words."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
 SIGNS = (b"{", b"[", b"data:", b"event:", b"id:", b":")
@@ -93,7 +96,7 @@ class Exchange:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey.sent, self.http) from None
-        return Answer(response.status, response.headers, content, self._secrets)
+        return Answer(response.status, response.headers, _masked(content, self._secrets), self._secrets)
 
 
 async def _notice_closed_connections() -> None:
@@ -128,10 +131,19 @@ def _hopeful(start: bytes) -> bool:
     return start.startswith(SIGNS) or is_picture(start)
 
 
+def _masked(content: bytes, secrets: Iterable[Secret]) -> bytes:
+    """Take the keys out of an answer that repeats them: its words may go to callers in a dozen ways."""
+    if len(content) <= SHORT:
+        for secret in secrets:
+            content = content.replace(secret.encode(), b"***") if len(secret) >= TELLING else content
+    return content
+
+
 def _session(http: Http) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(_connected)
     trace.on_connection_reuseconn.append(_connected)
+    trace.on_request_redirect.append(_redirected)
     return aiohttp.ClientSession(
         # Admission limits bound the calls in flight; a second bound here would only make them wait unseen.
         connector=aiohttp.TCPConnector(limit=0),
@@ -151,6 +163,11 @@ async def _connected(session: aiohttp.ClientSession, context: SimpleNamespace, p
         journey.sent = True
         if journey.report is not None:
             journey.report.sending()
+
+
+async def _redirected(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    """Refuse: a websocket's handshake would follow by itself to wherever an upstream says."""
+    raise aiohttp.ClientError("a redirect, which is not followed")
 
 
 def _failure(error: Exception, sent: bool, http: Http) -> GatewayError:

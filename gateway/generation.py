@@ -20,7 +20,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.fetch import Fetcher
-from gateway.imaging import inspect
+from gateway.imaging import inspected
 from gateway.negotiate import Plan
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import finish
@@ -109,7 +109,7 @@ class Generation:
         if not image.data:
             image = replace(image, data=await self._fetched(image.url or ""), url=None)
         try:
-            image = inspect(image, self.pixels)
+            image = await inspected(image, self.pixels)
         except UpstreamError as error:
             error.sent = telling.sent
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from dataclasses import replace
 from io import BytesIO
@@ -24,6 +25,8 @@ EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "im
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF", "image/avif": "AVIF"}
 PIXELS = 50_000_000
 FRAMES = 256
+SCANS = 64
+"""Passes over the pixels that a JPEG may take: encoders make ten; each costs as much as a whole picture."""
 
 # Pillow only warns of a picture that is too large up to twice its own limit; here that is a refusal as well.
 warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
@@ -45,6 +48,15 @@ def inspect(image: Image, pixels: int = PIXELS) -> Image:
     return replace(image, media_type=head.media_type, width=head.width, height=head.height)
 
 
+async def inspected(image: Image, pixels: int = PIXELS) -> Image:
+    """Inspect without holding up the event loop: what only a decoder can judge is decoded in a thread."""
+    try:
+        quick = read_head(image.data).whole
+    except BrokenPicture:
+        quick = True
+    return inspect(image, pixels) if quick else await asyncio.to_thread(inspect, image, pixels)
+
+
 def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:
     """Decode a picture that a caller sent, as a whole; raise `RequestError` if it is none. CPU heavy: use a thread."""
     try:
@@ -64,6 +76,8 @@ def decode(data: bytes, head: Head | None = None, pixels: int = PIXELS) -> Pillo
     """Decode the first frame; raise `BrokenPicture` if that fails or it has more than *pixels*, then without trying."""
     head = head or _head(data)
     _check_size(head, pixels)
+    if head.media_type == "image/jpeg" and data.count(b"\xff\xda") > SCANS:
+        raise BrokenPicture(f"a JPEG of more than {SCANS} scans")
     try:
         opened = Pillow.open(BytesIO(data), formats=(FORMATS[head.media_type],))
         if opened.width * opened.height > pixels:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY = 60.0
 """Seconds between two sweeps of the storages."""
 AUTHENTICATION_TIMEOUT = 10.0
+DECODED_AT_ONCE = 2
+"""Pictures of callers that are decoded side by side: of the largest allowed each takes 200 MB."""
 OPEN_TIMEOUT = 60.0
 
 
@@ -59,9 +61,13 @@ class Runtime:
         self.backends = cast("Mapping[str, Backend]", components["backends"])
         self.router = Router()
         self.fetcher = Fetcher(self.settings.fetch)
+        # What was paid for is fetched apart: slow hosts that callers name must not take its places.
+        self._results = Fetcher(self.settings.fetch, per_host=128)
+        self.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
+        self.catalogue: dict[str, tuple[float, bytes]] = {}
         self.derived = DerivedCache(self.settings.serving.cache)
         self.recipes = {name: self._recipe(name, model) for name, model in self.settings.models.items()}
-        generation = Generation(self.router, self.fetcher, self.settings.fetch.pixels, self.settings.jobs.per_backend)
+        generation = Generation(self.router, self._results, self.settings.fetch.pixels, self.settings.jobs.per_backend)
         self._pipeline = Pipeline(generation)
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
         self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event)
@@ -72,8 +78,8 @@ class Runtime:
 
     async def open(self) -> None:
         """Open every component; raise what the first broken one raises, with its name."""
-        await self.fetcher.open()
-        self._stack.push_async_callback(self.fetcher.close)
+        for fetcher in (self.fetcher, self._results):
+            await self._stack.enter_async_context(fetcher)
         for kind, components in self.configuration.components.items():
             for name, component in components.items():
                 if hasattr(component, "__aenter__"):
@@ -123,7 +129,8 @@ class Runtime:
         raise AuthenticationError(
             "no valid API key; send it as 'Authorization: Bearer KEY'"
             if credentials.token is None
-            else "the API key is not valid here"
+            # OpenAI's own words: by them litellm tells this error from other invalid requests.
+            else "Incorrect API key provided: it is not valid here"
         )
 
     def resolve(self, name: str | None, caller: Caller) -> Resolved:

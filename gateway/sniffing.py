@@ -5,12 +5,15 @@ from __future__ import annotations
 import codecs
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPEG_END = b"\xff\xd9"
 SPACE = b"\x00\t\n\r "
+MOST_STEPS = 2**16
+"""Chunks, markers, boxes or blocks that a head is followed through; it is read on the event loop."""
 TAG = re.compile(rb"<\s*(!doctype\s+html|html|head|body|script|svg|\?xml|!--)", re.IGNORECASE)
 KNOWN = (
     (b"%PDF", "a PDF"),
@@ -79,12 +82,19 @@ def _text_or_bytes(start: bytes) -> str:
     return "text" if text.isprintable() or not re.search(r"[\x00-\x08\x0e-\x1f]", text) else "unknown bytes"
 
 
+def _steps(name: str, most: int = MOST_STEPS) -> Iterator[None]:
+    """Count steps through a file; raise `BrokenPicture` when there are more than any encoder writes."""
+    for _ in range(most):
+        yield
+    raise BrokenPicture(f"{name} in more than {most} pieces")
+
+
 def _png(data: bytes) -> Head:
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     if kind != b"IHDR":
         raise BrokenPicture("a PNG without a header")
     frames, at = 1, 8
-    while True:
+    for _ in _steps("a PNG"):
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"acTL":
             frames = struct.unpack_from(">I", data, at + 8)[0]
@@ -101,9 +111,10 @@ def _png(data: bytes) -> Head:
 def _jpeg(data: bytes) -> Head:
     width = height = 0
     at = 2
-    while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
+    for _ in _steps("a JPEG"):
+        if data[at] == data[at + 1] == 0xFF:
             at += 1
+            continue
         if data[at] != 0xFF:
             raise BrokenPicture("a JPEG with a broken header")
         marker = data[at + 1]
@@ -122,6 +133,7 @@ def _gif(data: bytes) -> Head:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + _colours(flags)
     frames = 0
+    steps = _steps("a GIF", 4 * MOST_STEPS)
     while data[at] != 0x3B:
         if data[at] == 0x2C:
             frames += 1
@@ -132,7 +144,9 @@ def _gif(data: bytes) -> Head:
             raise BrokenPicture("a GIF with a broken block")
         while data[at]:
             at += data[at] + 1
+            next(steps)
         at += 1
+        next(steps)
     if not frames:
         raise BrokenPicture("a GIF without pixels")
     if data[at + 1 :].strip(b"\0"):
@@ -168,7 +182,9 @@ def _webp(data: bytes) -> Head:
 def _webp_has_pixels(data: bytes) -> bool:
     at = 12
     found = False
+    steps = _steps("a WebP")
     while at + 8 <= len(data):
+        next(steps)
         kind, length = struct.unpack_from("<4sI", data, at)
         found = found or kind in (b"VP8 ", b"VP8L", b"ANMF")
         at += 8 + length + (length & 1)
@@ -180,7 +196,9 @@ def _avif(data: bytes) -> Head:
     at = 0
     open_end = False
     kinds = set()
+    steps = _steps("an AVIF")
     while at < len(data):
+        next(steps)
         length, kind = struct.unpack_from(">I4s", data, at)
         if length == 1:
             length = struct.unpack_from(">Q", data, at + 8)[0]

@@ -1,6 +1,8 @@
 """What counts as a picture: the corpus of good, broken, disguised and dangerous bytes."""
 
+import asyncio
 import struct
+import time
 import zlib
 from io import BytesIO
 from itertools import product
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from gateway.errors import NotAnImageError, RequestError
-from gateway.imaging import EXTENSIONS, FRAMES, MEDIA_TYPES, inspect, verify
+from gateway.imaging import EXTENSIONS, FRAMES, MEDIA_TYPES, inspect, inspected, verify
 from gateway.values import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
@@ -241,3 +243,60 @@ def test_a_text_bomb_in_a_png_does_not_grow():
     assert inspect(Image(data=bomb)).size.pixels == 1
     with pytest.raises(RequestError, match="broken"):
         verify(bomb)
+
+
+PIECES = 16 * 2**20 // 8
+CRUMBS = {
+    "PNG": b"\x89PNG\r\n\x1a\n"
+    + struct.pack(">I4sII", 13, b"IHDR", 9, 9)
+    + b"\x08\x02\0\0\0crc."
+    + struct.pack(">I4s4s", 0, b"tEXt", b"crc.") * PIECES,
+    "JPEG, filled": b"\xff\xd8" + b"\xff" * (8 * PIECES),
+    "JPEG, restarted": b"\xff\xd8\xff" + b"\xd0\xff" * (4 * PIECES),
+    "GIF, extended": b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b"\x21\x00\x00" * (3 * PIECES) + b"\x3b",
+    "GIF, in crumbs": b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b"\x21\x00" + b"\1\0" * PIECES * 4 + b"\0\x3b",
+    "WebP": b"RIFF"
+    + struct.pack("<I4s4sI", 22 + 8 * PIECES, b"WEBP", b"VP8X", 10)
+    + bytes(10)
+    + b"ABCD\0\0\0\0" * PIECES,
+    "AVIF": struct.pack(">I4s4sI4s", 20, b"ftyp", b"avif", 0, b"avif") + struct.pack(">I4s", 8, b"free") * PIECES,
+}
+
+
+@pytest.mark.parametrize("data", CRUMBS.values(), ids=list(CRUMBS))
+def test_a_file_in_millions_of_pieces_is_not_followed_to_its_end(data):
+    """The head is read on the event loop: whoever makes it long must not hold up the others."""
+    began = time.process_time()
+    with pytest.raises(NotAnImageError):
+        inspect(Image(data))
+
+    assert time.process_time() - began < 0.4
+
+
+def test_a_jpeg_of_a_thousand_passes_is_not_decoded():
+    """Passes over the pixels cost few bytes and as much time as a picture each."""
+    plain = picture("JPEG", (512, 512), progressive=True)
+    last = plain[plain.rindex(b"\xff\xda") : -2]
+    assert verify(plain).width == 512
+
+    with pytest.raises(RequestError, match="scans"):
+        verify(plain[:-2] + last * 1_000 + plain[-2:])
+
+
+async def test_a_doubtful_picture_is_decoded_beside_the_loop():
+    """What only a decoder can judge takes a second for the largest; the others go on meanwhile."""
+    large = picture("PNG", (5_000, 5_000), "L") + b"\0"
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    found = await inspected(Image(large))
+    counting.cancel()
+
+    assert found.width == 5_000
+    assert turns > 10

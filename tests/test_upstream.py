@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.calls import Answer, FormField, Outgoing, one_line
@@ -426,3 +427,26 @@ def test_dates_in_the_past_mean_now() -> None:
 def test_own_secrets_are_masked_wherever_they_stand() -> None:
     """Even short ones that look like words."""
     assert one_line("the key hunter2 is wrong", ["hunter2"]) == "the key … is wrong"
+
+
+async def test_a_handshake_follows_no_redirect(fake: FakeUpstream):
+    """A websocket is opened where the configuration says, or not at all."""
+    upstream = Upstream(QUICK, [FIRST])
+    fake.mode = f"redirect:{fake.base}/trap"
+    await upstream.open()
+    with pytest.raises(aiohttp.ClientError, match="not followed"):
+        await upstream.session.ws_connect(f"{fake.base}/ws", headers={"Authorization": f"Bearer {FIRST}"})
+    await upstream.close()
+
+    assert [call.path for call in fake.calls] == ["/ws"]
+
+
+async def test_a_key_in_the_words_of_an_answer_is_taken_out(fake: FakeUpstream):
+    """Notes, states and revised prompts pass through many hands; the key is gone before the first."""
+    upstream = Upstream(QUICK, [FIRST, Secret("1")], classify=lambda answer: None)
+    fake.mode = "echo:211"
+    answer = await upstream.send(Outgoing("GET", f"{fake.base}/v1/1"))
+    await upstream.close()
+
+    assert answer.status == 211
+    assert answer.json()["error"]["message"] == "Incorrect API key provided: ***"
