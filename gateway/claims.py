@@ -9,6 +9,8 @@ from gateway.job import Job
 
 RETRY_WINDOW = 120.0
 """For how many seconds after its end a job answers a client's own retry of the same body."""
+SILENT_WINDOW = 15.0
+"""The same for clients that do not say that they try again: short, for it may as well be their user who does."""
 
 
 class Claims:
@@ -30,7 +32,12 @@ class Claims:
                 f"the Idempotency-Key {key!r} was used for a different request; use a new key", param="Idempotency-Key"
             )
         # What failed without being paid for may be tried anew; anything else is answered as it was.
-        return None if job.error and not (job.sent and job.error.again is False) else job
+        return None if job.error and not _lost(job) else job
+
+    def just_lost(self, caller: str, fingerprint: str) -> bool:
+        """Say whether the body's job failed a moment ago although it may have been paid for."""
+        job = self._bodies.get((caller, fingerprint))
+        return bool(job and job.ended and time.time() - job.ended < SILENT_WINDOW and _lost(job))
 
     def remember(self, job: Job) -> None:
         """Let *job* answer to its key and its body."""
@@ -47,3 +54,7 @@ class Claims:
 
     def _recent(self, job: Job | None) -> Job | None:
         return job if job and (job.ended is None or time.time() - job.ended < RETRY_WINDOW) else None
+
+
+def _lost(job: Job) -> bool:
+    return bool(job.error and job.sent and job.error.again is False)

@@ -88,6 +88,10 @@ class Jobs:
         """Find the job that a repeated call means, without starting one; raise `ConflictError` as `submit` does."""
         return self._claims.find(caller.name, key, fingerprint, again)
 
+    def just_lost(self, caller: Caller, fingerprint: str) -> bool:
+        """Say whether this body failed a moment ago although it may have been paid for."""
+        return self._claims.just_lost(caller.name, fingerprint)
+
     def get(self, identity: str, caller: Caller) -> Job | None:
         """Find a job of this caller."""
         job = self._jobs.get(identity)

@@ -109,7 +109,7 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
     model = runtime.settings.default_model or next(iter(runtime.settings.models), "MODEL")
     announce(
         "Try it:\n"
-        f"  curl {base}/v1/chat/completions -H 'Authorization: Bearer {key or '$API_KEY'}' "
+        f'  curl {base}/v1/chat/completions -H "Authorization: Bearer {key or "$KEY"}" '
         "-H 'Content-Type: application/json' \\\n"
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "a lighthouse at dusk 16:9"}}]}}\'\n'
         f"Or open {base}/ in a browser."

@@ -144,6 +144,9 @@ def _run(
 
 def _refuse_memory(configuration: Configuration, names: Sequence[str]) -> None:
     uses = configuration.uses.get("storages", {})
+    if not names and all(uses.get(name) == "memory" for name in configuration.components["storages"]):
+        note = "all storages are memory of the running gateway: ask it for its pictures, at GET /v1/pictures"
+        click.echo(note, err=True)
     for name in names:
         if uses.get(name) == "memory":
             raise click.ClickException(

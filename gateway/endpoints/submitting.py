@@ -51,7 +51,7 @@ async def submit(
         original,
         key=_idempotency_key(request),
         fingerprint=fingerprint(request.path, body),
-        again=_is_retry(request),
+        again=_is_retry(request, body),
         inline=inline,
         attached=not alone,
     )
@@ -63,7 +63,7 @@ async def submit(
 
 def earlier(request: web.Request, body: Mapping[str, Any]) -> Job | None:
     """Find the job that this call repeats, so that nothing needs to be fetched or checked for it again."""
-    key, again = _idempotency_key(request), _is_retry(request)
+    key, again = _idempotency_key(request), _is_retry(request, body)
     if not key and not again:
         return None
     return request.app[RUNTIME].jobs.earlier(request[CALLER], key, fingerprint(request.path, body), again)
@@ -159,6 +159,10 @@ def _idempotency_key(request: web.Request) -> str | None:
     return key
 
 
-def _is_retry(request: web.Request) -> bool:
+def _is_retry(request: web.Request, body: Mapping[str, Any]) -> bool:
     count = request.headers.get("x-stainless-retry-count", "0")
-    return count.isascii() and count.isdigit() and int(count[:6]) > 0
+    if count.isascii() and count.isdigit() and int(count[:6]) > 0:
+        return True
+    # Vercel's AI SDK repeats every 5xx twice, after 2 and 4 s: without saying so, and whatever x-should-retry says.
+    silent = "ai-sdk" in request.headers.get("User-Agent", "")
+    return silent and request.app[RUNTIME].jobs.just_lost(request[CALLER], fingerprint(request.path, body))

@@ -102,3 +102,15 @@ def test_says_what_cannot_be(folder, arguments, words):
 
     assert result.exit_code != 0
     assert words in result.output
+
+
+def test_says_where_pictures_in_memory_are(folder):
+    """Nothing listed is no proof that there is nothing, if another process holds it all."""
+    (folder / "config.yaml").write_text(
+        CONFIG.replace("disk, root: ./shelf, ttl: 7d", "memory").split("  archive")[0]
+        + CONFIG[CONFIG.index("models:") :]
+    )
+
+    listed = run("list")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert "GET /v1/pictures" in listed.stderr
