@@ -12,6 +12,9 @@ RETRY_WINDOW = 120.0
 SILENT_WINDOW = 15.0
 """The same for clients that do not say that they try again: short, for it may as well be their user who does."""
 
+REPEATED = (408, 409, 429)
+"""The statuses below 500 after which SDKs try again by themselves."""
+
 
 class Claims:
     """The keys and bodies of each caller, and the job that each has started."""
@@ -35,9 +38,11 @@ class Claims:
         return None if job.error and not _lost(job) else job
 
     def just_lost(self, caller: str, fingerprint: str) -> bool:
-        """Say whether the body's job failed a moment ago although it may have been paid for."""
+        """Say whether the body's job failed a moment ago, as clients try again, although it may have been paid for."""
         job = self._bodies.get((caller, fingerprint))
-        return bool(job and job.ended and time.time() - job.ended < SILENT_WINDOW and _lost(job))
+        if not job or not job.error or not job.ended or time.time() - job.ended >= SILENT_WINDOW:
+            return False
+        return _lost(job) and (job.error.status >= 500 or job.error.status in REPEATED)
 
     def remember(self, job: Job) -> None:
         """Let *job* answer to its key and its body."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BusyUpstreamError, UpstreamTimeoutError
+from gateway.errors import BusyUpstreamError, RefusedError, UpstreamTimeoutError
 from gateway.values import Caller
 from tests.gateways import Gateway, start
 from tests.painters import DRAW, HELD, holding, other, painter
@@ -50,6 +50,14 @@ async def test_what_cost_nothing_is_tried_again(gateway: Gateway) -> None:
     """An upstream that was busy may have a place by now."""
     painter(gateway).faults = [BusyUpstreamError("busy")]
     assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 503
+
+    assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 200
+
+
+async def test_what_no_client_repeats_is_not_held_back(gateway: Gateway) -> None:
+    """A refusal ends the SDK's tries: whoever asks once more means it."""
+    painter(gateway).faults = [RefusedError("not this")]
+    assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 400
 
     assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 200
 
