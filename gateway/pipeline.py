@@ -78,7 +78,10 @@ class Pipeline:
         async def whole(work: Work) -> Work:
             return await stored(await generated(await optimized(work)))
 
-        return _result(await _chain("job", whole, around)(work))
+        done = await _chain("job", whole, around)(work)
+        if done.pictures and not checked:
+            done = replace(done, pictures=tuple([await _kept(one, recipe.storage) for one in done.pictures]))
+        return _result(done)
 
     async def _optimize(self, work: Work, recipe: Recipe) -> Work:
         if not recipe.optimizers or not work.request.optimize:
@@ -217,6 +220,19 @@ async def _put(storage: Storage, meta: PictureMeta, data: bytes) -> PictureMeta:
             raise StorageError("the storage broke its contract; see the gateway's log", code=PluginError.code)
         return kept
     raise last
+
+
+async def _kept(picture: Picture, storage: Storage) -> Picture:
+    """Keep a picture that a middleware remembered, unless it still is: deleted or pushed out, its URL would be dead."""
+    if not isinstance(picture, Picture) or not picture.data:
+        return picture
+    try:
+        if await storage.get(picture.meta.key):
+            return picture
+    except StorageError:
+        return picture
+    meta = replace(picture.meta, created=time.time(), expires=None)
+    return replace(picture, meta=await _put(storage, meta, picture.data))
 
 
 def _among(image: object, images: Sequence[Image]) -> bool:

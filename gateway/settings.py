@@ -74,6 +74,8 @@ class Jobs:
     webhook_keys: Keys = ()
 
     def __post_init__(self) -> None:
+        if not self.timeout:
+            raise ValueError("timeout must not be 0: a job that hangs would hold its place for ever")
         for key in self.webhook_keys:
             if key.startswith("whsec_"):
                 try:

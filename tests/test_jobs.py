@@ -601,3 +601,13 @@ async def test_beginning_tells_a_refusal_before_a_stream_is_opened() -> None:
     await queued.begin(5)
     await slow.begin(0.01)
     await jobs.drain(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"timeout": 0}, "timeout must not be 0"), ({"webhook_keys": ("whsec_!",)}, "must go on in base64")],
+)
+def test_limits_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    """A job without an end, a key that signs nothing: refused at the start, and no key is shown."""
+    with pytest.raises(ValueError, match=words):
+        Limits(**options)

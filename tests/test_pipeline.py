@@ -311,6 +311,17 @@ async def test_a_middleware_may_answer_alone() -> None:
     assert result.pictures[0].meta.key in shelf.kept
 
 
+async def test_a_remembered_picture_is_kept_again_if_it_has_gone() -> None:
+    """A middleware answers with a picture of before that the storage no longer has: its URL works all the same."""
+    shelf = Shelf()
+    first, _ = await run(shelf=shelf)
+    shelf.kept.clear()
+    result, _ = await run(middlewares=[Alone(lambda work: replace(work, pictures=first.pictures))], shelf=shelf)
+
+    assert result.pictures[0].meta.key in shelf.kept
+    assert result.pictures[0].meta.key == first.pictures[0].meta.key
+
+
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("value", [None, "work", 7, {}], ids=repr)
 async def test_a_middleware_that_returns_something_else_is_named(stage: Stage, value: Any) -> None:
