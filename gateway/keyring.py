@@ -10,14 +10,19 @@ from gateway.errors import AllowanceError, RateLimitedError
 from gateway.options import Secret
 
 Rest = type[RateLimitedError] | type[AllowanceError]
+SECOND_CHANCE = 600.0
+"""Seconds after which refused keys are tried again, one at a time, if no other is left: a firewall's page, or an
+account that was out of order for a while, must not end the service until somebody restarts it."""
 
 
 @dataclass(slots=True, eq=False)
 class Key:
-    """One key; *resting* is the clock's time until which it is not used, *why* the class of error that made it rest."""
+    """One key; *since* is when it was refused, *resting* until when it is not used, by the clock, and *why* the class of
+    error that made it rest."""
 
     secret: Secret
     refused: bool = False
+    since: float = 0.0
     resting: float = float("-inf")
     why: Rest = RateLimitedError
 
@@ -42,11 +47,21 @@ class KeyRing:
             if not key.refused and key.resting <= now and key not in tried:
                 self._turn = (place + 1) % len(self._keys)
                 return key
-        return None
+        return self._second_chance(tried)
 
     def drop(self, key: Key) -> None:
-        """Never use *key* again until the restart."""
-        key.refused = True
+        """Use *key* no more as long as there are others."""
+        key.refused, key.since = True, self._clock()
+
+    def _second_chance(self, tried: Collection[Key]) -> Key | None:
+        if not all(key.refused for key in self._keys):
+            return None
+        waiting = [key for key in self._keys if key not in tried and self._clock() - key.since >= SECOND_CHANCE]
+        if not waiting:
+            return None
+        key = min(waiting, key=lambda key: key.since)
+        key.refused = False
+        return key
 
     def rest(self, key: Key, seconds: float, why: Rest = RateLimitedError) -> None:
         """Leave *key* out for *seconds*; a longer rest that it already has stays."""

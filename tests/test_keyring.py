@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway import Secret
 from gateway.errors import AllowanceError, RateLimitedError
-from gateway.keyring import KeyRing
+from gateway.keyring import SECOND_CHANCE, KeyRing
 
 
 @dataclass
@@ -124,3 +124,21 @@ def test_secrets_never_show() -> None:
     keys = ring("canary-key")
 
     assert "canary" not in f"{keys!r} {keys.pick()!r} {keys.health()}"
+
+
+def test_refused_keys_get_a_second_chance_when_none_is_left():
+    """A stray 403 does not end the service for ever; but no refused key is tried while another may work."""
+    now = [0.0]
+    ring = KeyRing([Secret("a"), Secret("b")], clock=lambda: now[0])
+    for key in (ring.pick(), ring.pick()):
+        assert key is not None
+        ring.drop(key)
+        now[0] += 1
+
+    assert ring.pick() is None
+    now[0] = SECOND_CHANCE + 0.5
+    again = ring.pick()
+    assert again is not None
+    assert again.secret == "a"
+    ring.drop(again)
+    assert ring.pick() is None
