@@ -186,7 +186,9 @@ def show(title: str, results: dict[str, Figures]) -> None:
     bare = results["bare aiohttp pass-through"].rate
     print(f"\n{title}  (16 clients)          requests/s   of bare   p50 ms   CPU ms   errors")
     for name, figures in results.items():
-        print(f"  {name:32}{figures.rate:12.0f}{figures.rate / bare:10.2f}{figures.median:9.2f}{figures.cpu:9.2f}{figures.errors:9d}")
+        print(
+            f"  {name:32}{figures.rate:12.0f}{figures.rate / bare:10.2f}{figures.median:9.2f}{figures.cpu:9.2f}{figures.errors:9d}"
+        )
     added = results["one client: gateway chat"].median - results["one client: upstream directly"].median
     print(f"  added p50 at one client: {added:.2f} ms")
 
@@ -219,7 +221,9 @@ def main() -> None:
         print(f"\npeak memory with 64 clients x 1.5 MB: {memory(gateway.pid, 'VmHWM'):.0f} MB")
         plain = wrk(f"http://{HOST}:{BARE}/v1/models", 4, 16)
         ours = wrk(f"http://{HOST}:{GATEWAY}/v1/models", 4, 16)
-        print(f"/v1/models: {ours.rate:.0f}/s, {ours.rate / plain.rate:.2f} of a bare aiohttp answer ({plain.rate:.0f}/s)")
+        print(
+            f"/v1/models: {ours.rate:.0f}/s, {ours.rate / plain.rate:.2f} of a bare aiohttp answer ({plain.rate:.0f}/s)"
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
 from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response
@@ -29,11 +31,16 @@ PERMISSION = {
 """What older clients of the models API expect beside each model; it says no more than that the model may be used."""
 
 
+FRESH = 5.0
+"""Seconds that an entry of the list is taken as it was."""
+
+
 async def list_models(request: web.Request) -> web.Response:
     """List the models, aliases included, that this caller may use; wildcard routes have no single name to list."""
     runtime = request.app[RUNTIME]
-    data = [_entry(runtime, public, recipe) for public, recipe in _names(runtime, request[CALLER])]
-    return json_response({"object": "list", "data": data})
+    entries = [_encoded(runtime, public, recipe) for public, recipe in _names(runtime, request[CALLER])]
+    body = b'{"object":"list","data":[' + b",".join(entries) + b"]}"
+    return web.Response(body=body, content_type="application/json")
 
 
 async def show_model(request: web.Request) -> web.Response:
@@ -57,6 +64,16 @@ def _names(runtime: Runtime, caller: Caller) -> list[tuple[str, str]]:
         if "*" not in name:
             pairs += [(name, name), *((alias, name) for alias in model.aliases if "*" not in alias)]
     return [(public, recipe) for public, recipe in pairs if caller.may_use(public)]
+
+
+def _encoded(runtime: Runtime, public: str, recipe: str) -> bytes:
+    """Give an entry as JSON; clients ask for the list again and again, and backends learn little in a few seconds."""
+    until, encoded = runtime.catalogue.get(public, (0.0, b""))
+    now = time.monotonic()
+    if now >= until:
+        encoded = orjson.dumps(_entry(runtime, public, recipe))
+        runtime.catalogue[public] = (now + FRESH, encoded)
+    return encoded
 
 
 def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
