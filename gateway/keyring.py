@@ -17,8 +17,8 @@ account that was out of order for a while, must not end the service until somebo
 
 @dataclass(slots=True, eq=False)
 class Key:
-    """One key; *since* is when it was refused, *resting* until when it is not used, by the clock, and *why* the class of
-    error that made it rest."""
+    """One key; *since* is when it was refused, *resting* until when it is left out (both by the clock), and *why* the
+    class of error that made it rest."""
 
     secret: Secret
     refused: bool = False
