@@ -22,10 +22,11 @@ class Sendable(Protocol):
     """The job, as far as this stage minds it."""
 
     id: str
-    sent: bool
 
     @property
     def done(self) -> bool: ...
+
+    def sending(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Telling:
             # A plugin that swallows cancelling must at least not pay for what nobody waits for.
             raise asyncio.CancelledError("the job has ended")
         self.sent = True
-        self.job.sent = True
+        self.job.sending()
 
     def progress(self, done: float, note: str = "") -> None:
         self.work.tell("progress", {"done": round(min(max(float(done), 0.0), 1.0), 4), "note": str(note)[:200]})

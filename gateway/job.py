@@ -37,6 +37,7 @@ class Job:
         "kept",
         "key",
         "on_event",
+        "on_sent",
         "original",
         "readers",
         "request",
@@ -68,6 +69,7 @@ class Job:
         self.key: str | None = None
         self.kept: asyncio.Task[None] | None = None
         self.on_event = on_event
+        self.on_sent: Callable[[Job], None] = lambda job: None
         self.webhook: str | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -90,6 +92,12 @@ class Job:
         self.events.append(event)
         self.on_event(event)
         self.wake()
+
+    def sending(self) -> None:
+        """Note that from now on the job may have been paid for."""
+        if not self.sent:
+            self.sent = True
+            self.on_sent(self)
 
     def wake(self) -> None:
         waiters, self._waiters = self._waiters, []

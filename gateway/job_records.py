@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import GatewayError
-from gateway.job import Job, without_bytes
+from gateway.job import FINISHED, Job, without_bytes
 from gateway.jobs import Jobs
 from gateway.state import Records
 from gateway.values import Caller, Event, ImageRequest, Result
@@ -31,7 +32,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished job, without pixels; *key* is the Idempotency-Key that it answers to."""
+    """A finished job, or one that may have been paid for, without pixels; *key* is its Idempotency-Key."""
 
     id: str
     caller: Caller
@@ -50,6 +51,13 @@ class Record:
     webhook: str | None = None
 
 
+INTERRUPTED = Failure(
+    "the gateway was stopped while the picture was drawn; it may have been paid for, so it is not drawn again",
+    "server_error",
+    "interrupted",
+    500,
+    again=False,
+)
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -60,6 +68,7 @@ class JobRecords:
         self._records = records
         self._keep = keep
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Lock()
 
     async def open(self, jobs: Jobs) -> None:
         """Read what an earlier process has left into *jobs*."""
@@ -76,19 +85,28 @@ class JobRecords:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._records.close()
 
+    def sent(self, job: Job) -> None:
+        """Keep a job that may be paid for from now on: after a crash its key must not pay a second time."""
+        self._keep_task(job, (job.started or job.created) + self._keep)
+
     def ended(self, job: Job) -> None:
         """Keep a job that has just ended."""
+        job.kept = self._keep_task(job, (job.ended or job.created) + self._keep)
+
+    def _keep_task(self, job: Job, expires: float) -> asyncio.Task[None]:
         text = RECORD.dump_json(_record(job)).decode()
-        task = asyncio.get_running_loop().create_task(self._put(job, text))
-        job.kept = task
+        task = asyncio.get_running_loop().create_task(self._put(job.id, text, expires))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _put(self, job: Job, text: str) -> None:
-        try:
-            await self._records.put(job.id, text, (job.ended or job.created) + self._keep)
-        except Exception:
-            log.exception("the record of %s could not be kept", job.id)
+    async def _put(self, identity: str, text: str, expires: float) -> None:
+        # One after the other, so that the end of a job is never overwritten by its beginning.
+        async with self._writing:
+            try:
+                await self._records.put(identity, text, expires)
+            except Exception:
+                log.exception("the record of %s could not be kept", identity)
 
 
 def _record(job: Job) -> Record:
@@ -120,14 +138,19 @@ def _is_plain(value: object) -> bool:
 
 def _job(record: Record) -> Job:
     job = Job(record.request, record.caller, record.original, lambda event: None)
-    job.id, job.state, job.sent, job.fingerprint = record.id, record.state, record.sent, record.fingerprint
-    job.created, job.started, job.ended = record.created, record.started, record.ended
+    done = record.state in FINISHED
+    job.id, job.sent, job.fingerprint = record.id, record.sent, record.fingerprint
+    job.state = record.state if done else "failed"
+    job.created, job.started, job.ended = record.created, record.started, record.ended or time.time()
     job.result, job.key, job.webhook = record.result, record.key, record.webhook
     job.events = [
         replace(event, data={"result": record.result}) if event.type == "finished" else event for event in record.events
     ]
-    if record.failure:
-        failure = record.failure
+    failure = record.failure or (None if record.result else INTERRUPTED)
+    if failure:
         job.error = GatewayError(failure.message, param=failure.param, code=failure.code)
         job.error.status, job.error.type, job.error.again = failure.status, failure.type, failure.again
+    if not done and job.error:
+        last = Event(job.id, len(job.events) + 1, "failed", job.ended, {**job.error.as_json(), "sent": job.sent})
+        job.events.append(last)
     return job

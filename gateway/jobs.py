@@ -41,6 +41,7 @@ class Jobs:
         self.limits = limits
         self.draining = False
         self.on_end: list[Callable[[Job], None]] = []
+        self.on_sent: Callable[[Job], None] = lambda job: None
         self._run = run
         self._on_event = on_event
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -74,6 +75,7 @@ class Jobs:
         self._refuse_when_full(caller)
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
+        job.on_sent = self.on_sent
         self._jobs[job.id] = job
         self._claims.remember(job)
         job.tell("accepted", {"model": request.model})

@@ -93,6 +93,7 @@ class Runtime:
         if self._records:
             await self._records.open(self.jobs)
             self.jobs.on_end.append(self._records.ended)
+            self.jobs.on_sent = self._records.sent
         self.observing.open()
         self._sweeper = asyncio.create_task(self._sweep())
 

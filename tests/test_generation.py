@@ -74,6 +74,9 @@ class Ticket:
     sent: bool = False
     done: bool = False
 
+    def sending(self) -> None:
+        self.sent = True
+
 
 class Run:
     """One run of the stage with all that it told."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.fake_upstream import FakeUpstream
@@ -143,3 +144,32 @@ async def test_stopped_in_the_middle_it_loses_no_paid_picture(
     assert base64.b64decode(before.json["data"][0]["b64_json"]) == fake.picture
     assert after.body == before.body
     assert len(fake.paid()) == 1
+
+
+async def test_killed_while_the_upstream_works_it_does_not_pay_again(
+    serve: Callable[[str], Process], fake: FakeUpstream
+) -> None:
+    """Nobody knows whether the picture came about: the key says so, a new key draws."""
+    fake.mode = "slow:5"
+    yaml = yaml_of(fake, "state.db")
+    first = await asyncio.to_thread(serve, yaml)
+    asking = asyncio.create_task(first.ask("POST", "/v1/images/generations", json=DRAW, headers=KEY))
+    await until(fake.paid)
+    await asyncio.sleep(0.1)
+    killed(first)
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+    fake.mode = "ok"
+    second = await asyncio.to_thread(serve, yaml)
+    again = await second.ask("POST", "/v1/images/generations", json=DRAW, headers=KEY)
+    sdk = await second.ask("POST", "/v1/images/generations", json=DRAW, headers={"x-stainless-retry-count": "1"})
+    listed = (await second.get("/v1/jobs")).json["data"][0]
+    events = await second.get(f"/v1/jobs/{listed['id']}/events")
+    paid = len(fake.paid())
+    other = await second.ask("POST", "/v1/images/generations", json=DRAW, headers={"Idempotency-Key": "new"})
+
+    assert (again.status, again.error["code"], again.headers["x-should-retry"]) == (500, "interrupted", "false")
+    assert sdk.status == 500
+    assert (listed["status"], listed["error"]["code"]) == ("failed", "interrupted")
+    assert events.text.count("event: failed") == 1
+    assert (paid, other.status) == (1, 200)
