@@ -266,16 +266,20 @@ async def test_two_authorizations_are_a_400(gateway):
     assert statuses(got) == [400]
 
 
-async def test_old_clients_get_plain_answers_and_a_clear_word_for_streams(gateway, fake):
-    """HTTP/1.0 knows no chunks; the stream is refused before anything is spent."""
+async def test_http_1_0_gets_plain_answers_and_streams_without_chunks(gateway, fake):
+    """nginx speaks it to what is behind it, unless told otherwise."""
     plain = await raw(gateway, post("Content-Length: 18\r\n").replace("HTTP/1.1", "HTTP/1.0"))
     body = '{"stream":true,"messages":[{"role":"user","content":"a fox"}]}'
     request = post(f"Content-Length: {len(body)}\r\n", body, "/v1/chat/completions").replace("HTTP/1.1", "HTTP/1.0")
     stream = await raw(gateway, request)
 
     assert statuses(plain) == [200]
-    assert statuses(stream) == [400]
-    assert len(fake.calls) == 1
+    assert statuses(stream) == [200]
+    head, _, content = stream.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert b"connection: close" in head.lower()
+    assert content.startswith(b"data: {")
+    assert content.endswith(b"data: [DONE]\n\n")
 
 
 # Where answers point --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
-from gateway.errors import GatewayError, RequestError
+from gateway.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +34,21 @@ class Stream:
         await self._response.send("[DONE]")
 
 
-def check_version(request: web.Request) -> None:
-    """Refuse a stream to clients that know no chunks; best asked before anything is spent."""
-    if request.version < HttpVersion11:
-        raise RequestError("a stream needs HTTP/1.1; ask without 'stream' or through a newer client", param="stream")
-
-
 @asynccontextmanager
 async def open_stream(
     request: web.Request, ping: float, *, done_mark: bool = True
 ) -> AsyncIterator[tuple[Stream, EventSourceResponse]]:
     """Begin a stream; whatever goes wrong inside is told as an error event, and the stream ends cleanly."""
-    check_version(request)
     if request.transport is None:
         raise ConnectionResetError("the client left before the stream began")
     response = EventSourceResponse(
         sep="\n", allow_all_methods=True, send_timeout=SEND_TIMEOUT, ping_interval=max(ping, 0.05)
     )
     response.headers["Content-Type"] = "text/event-stream; charset=utf-8"
+    if request.version < HttpVersion11:
+        # As nginx asks unless told otherwise: without chunks only the connection's end is the stream's end.
+        response.headers["Connection"] = "close"
+        response.force_close()
     await response.prepare(request)
     stream = Stream(response)
     async with response:

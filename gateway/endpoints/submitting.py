@@ -16,7 +16,6 @@ from gateway.endpoints.answers import CALLER, json_response, public_base
 from gateway.endpoints.body import fingerprint
 from gateway.endpoints.fields import bool_field
 from gateway.endpoints.job_answers import job_json
-from gateway.endpoints.sse import check_version
 from gateway.errors import GatewayError, RequestError
 from gateway.explain import explain
 from gateway.job import Job
@@ -36,8 +35,6 @@ async def submit(
 ) -> Job:
     """Submit a job for this call, or find the one that its Idempotency-Key or its client's own retry means."""
     runtime = request.app[RUNTIME]
-    if bool_field(body, "stream"):
-        check_version(request)
     resolved = runtime.resolve(asked.model or None, request[CALLER])
     asked = asked if asked.model == resolved.public else replace(asked, model=resolved.public)
     webhook = read_webhook(body, runtime.settings.fetch)
