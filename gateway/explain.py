@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from yarl import URL
+
 from gateway.calls import Outgoing
 from gateway.negotiate import asked, strict_complaint
 from gateway.receipt import Change
 from gateway.routing import Target, estimate
 from gateway.runtime import Runtime
 from gateway.values import Caller, ImageRequest
+
+PLAIN = {"accept", "cancel-after", "content-type", "prefer", "api-version"}
+"""Headers and query parameters whose values are shown; any other may be a secret of the configuration."""
+SHOWN = 2**15
+"""Letters of a body that are shown: input pictures would make megabytes of it, once per call."""
 
 
 def explain(runtime: Runtime, request: ImageRequest, caller: Caller) -> dict[str, Any]:
@@ -45,12 +52,25 @@ def _call(target: Target, request: ImageRequest) -> dict[str, Any]:
         return {"target": target.name, "body": None, "note": "this backend calls no server"}
     call: Outgoing = outgoing(request)
     body = call.body()
-    return {
+    shown: dict[str, Any] = {
         "method": call.method,
-        "url": call.url,
-        "headers": dict(call.headers),
-        "body": body.decode("utf-8", "replace") if body is not None else None,
+        "url": _plain_url(call.url),
+        "headers": {name: value if name.lower() in PLAIN else "…" for name, value in call.headers.items()},
+        "body": body[:SHOWN].decode("utf-8", "replace") if body is not None else None,
     }
+    if body and len(body) > SHOWN:
+        shown["note"] = f"the body has {len(body)} bytes; these are the first {SHOWN}"
+    return shown
+
+
+def _plain_url(text: str) -> str:
+    """Give a URL without what may be a secret: user and password, and the values of most parameters."""
+    if "@" not in text and "?" not in text:
+        return text
+    url = URL(text)
+    url = url.with_user(None) if url.user or url.password else url
+    query = [(name, value if name.lower() in PLAIN else "…") for name, value in url.query.items()]
+    return str(url.with_query(query)).replace("%E2%80%A6", "…")
 
 
 def _change(change: Change) -> dict[str, Any]:

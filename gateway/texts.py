@@ -24,6 +24,8 @@ NAMED = {
 """Templates that can be asked for by name; without one the language's own is used."""
 
 MARKDOWN = re.compile(r"([\\`<\[\]])")
+BARE_LINK = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@\w)", re.IGNORECASE)
+"""Where clients see a link without any brackets: ``https://…``, ``www.…``, a mail address."""
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 UNSAFE_IN_URL = {" ": "%20", "(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "\n": "", "\r": ""}
 
@@ -129,7 +131,7 @@ def progress_text(event_type: str, data: Mapping[str, Any], language: Language) 
 
 def escape(text: str) -> str:
     """Make *text* one line of plain words for Markdown: no picture, link, code or HTML can begin in it."""
-    return MARKDOWN.sub(r"\\\1", " ".join(UNSEEN.sub(" ", text).split()))
+    return BARE_LINK.sub(r"\\", MARKDOWN.sub(r"\\\1", " ".join(UNSEEN.sub(" ", text).split())))
 
 
 def safe_url(url: str) -> str:

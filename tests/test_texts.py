@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings import Language
-from gateway.texts import answer_text, load_locale, make_template, progress_text
+from gateway.texts import answer_text, escape, load_locale, make_template, progress_text
 from gateway.values import Size
 
 LANGUAGES = get_args(Language)
@@ -179,3 +179,22 @@ def test_progress_needs_no_data(event, language):
 def test_progress_in_words(event, data, text):
     """Steps are told with what is known of them."""
     assert progress_text(event, data, "en") == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "see https://evil.example/?c=1",
+        "HTTP://evil.example",
+        "ftp://x",
+        "www.evil.example",
+        "WWW.evil.example",
+        "a@b.example",
+    ],
+)
+def test_bare_links_of_others_are_no_links(words):
+    """Chat clients make links of addresses without any brackets; those of a caller or a model stay words."""
+    written = escape(words)
+
+    assert not re.search(r"://|www\.|\w@\w", written, re.IGNORECASE)
+    assert written.replace("\\", "") == words

@@ -202,7 +202,7 @@ async function readStream(response) {
 }
 
 function tell(line) {
-  const words = line.replace(/\\([\\`<>[\]*_])/g, "$1").trim();
+  const words = line.replace(/\\([\\`<>[\]*_/.@])/g, "$1").trim();
   if (words) byId("progress").append(make("li", words));
 }
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -126,6 +127,11 @@ class Redis:
     def __post_init__(self) -> None:
         if not self.url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("url must begin with redis://, rediss:// or unix://")
+        try:
+            _ = urlsplit(self.url).port
+        except ValueError:
+            # The library's own words would hold a part of the password.
+            raise ValueError("url is none: in a password write / as %2F, # as %23, @ as %40") from None
         if self.limit and self.picture_limit > self.limit:
             self.picture_limit = self.limit
         if importlib.util.find_spec("redis") is None:

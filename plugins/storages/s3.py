@@ -106,6 +106,8 @@ class S3:
             raise ValueError("name either a bucket or a url, such as s3://bucket/prefix")
         if self.url and not self.url.startswith(SCHEMES):
             raise ValueError(f"url must begin with one of {', '.join(SCHEMES)}")
+        if "@" in (self.endpoint or ""):
+            raise ValueError("endpoint must bear no user and password; use access_key and secret_key")
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("access_key and secret_key go together")
         self.prefix = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""

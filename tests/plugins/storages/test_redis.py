@@ -176,3 +176,12 @@ def test_options_and_library_are_checked(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'image-gateway\[redis\]'"):
         Redis()
+
+
+@pytest.mark.parametrize("password", ["secret/9", "secret#9", "secret?9"])
+def test_a_password_that_tears_the_url_is_not_shown(password):
+    """The library would name the torn half as a bad port, in a traceback at the start."""
+    with pytest.raises(ValueError, match="%2F") as caught:
+        Redis(url=Secret(f"redis://:{password}@127.0.0.1:6379/0"))
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__

@@ -291,3 +291,10 @@ async def test_other_stores_open(options):
     """The library's other stores are made from a URL; that they do not answer here stops nothing."""
     async with S3(timeout=0.2, **options) as storage:
         assert storage.clock() > 0
+
+
+def test_an_endpoint_bears_no_password():
+    """The endpoint is named in the log whenever the store is down."""
+    with pytest.raises(ValueError, match="access_key") as caught:
+        S3(bucket="b", endpoint="http://user:secret@127.0.0.1:9000")
+    assert "secret@" not in str(caught.value)
