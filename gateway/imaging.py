@@ -67,7 +67,9 @@ def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:
         decode(data, head, pixels)
     except BrokenPicture as error:
         raise RequestError(
-            f"{param} is not a usable picture: found {error}", param=param, code="invalid_image"
+            f"{param} is not a usable picture: found {error}; PNG, JPEG, WebP, GIF and AVIF are",
+            param=param,
+            code="invalid_image",
         ) from error
     return Image(data=data, media_type=head.media_type, width=head.width, height=head.height)
 

@@ -27,6 +27,7 @@ KNOWN = (
     (b"\xff\x0a", "a JPEG XL picture"),
     (b"data:", "a data: URL as text"),
 )
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 class BrokenPicture(ValueError):  # noqa: N818  - it says what is wrong with a picture, in words
@@ -66,6 +67,8 @@ def describe(data: bytes) -> str:
         return "an SVG drawing" if b"<svg" in start.lower() else _markup(tag[1].lower())
     if start[:1] in (b"{", b"["):
         return "JSON"
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC:
+        return "a HEIC picture, as telephones make them"
     found = next((name for sign, name in KNOWN if data.startswith(sign)), "")
     return found or _text_or_bytes(data[:1024])
 
