@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.fake_upstream import FakeUpstream, make_app
 
-pytest_plugins = ["tests.canaries"]
+pytest_plugins = ["tests.canaries", "tests.browser"]
 
 
 @pytest.fixture
