@@ -102,11 +102,13 @@ def _kept(parts: list[tuple[str, str]], limit: int) -> str:
     """Keep every part with a quotation, and of the others as many from the start as there is room for."""
     quoted = [bool(HAS_QUOTE.search(part)) for part, _ in parts]
     room = limit - sum(count_words(part) for (part, _), held in zip(parts, quoted, strict=True) if held)
-    kept, full = [], False
+    kept, full, gone = [], False, False
     for (part, gap), held in zip(parts, quoted, strict=True):
         if not held:
             room -= count_words(part)
             full = full or room < 0
         if held or not full:
-            kept.append(part + gap)
-    return "".join(kept).strip().rstrip(",，、;；").strip()
+            # What stood apart must not grow together where something between was left out.
+            kept.append((" " if gone else "") + part + gap)
+        gone = full and not held
+    return re.sub(r"(?<=\s) ", "", "".join(kept)).strip().rstrip(",，、;；").strip()

@@ -236,8 +236,9 @@ async def test_a_retry_after_the_client_s_own_timeout_pays_nothing_twice(fake, a
     assert len(fake.calls) == 1
 
 
-async def test_many_calls_at_once_are_all_answered(gateway, fake):
+async def test_many_calls_at_once_are_all_answered(fake, aiohttp_server, tmp_path):
     """Each with a picture of its own job."""
+    gateway = await start(aiohttp_server, drawing_by(fake.base), tmp_path)
     async with client_of(gateway) as client:
         answers = await asyncio.gather(*[client.images.generate(model="flux", prompt=f"fox {n}") for n in range(12)])
 
