@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
-import random
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -43,11 +44,21 @@ http {{
   upstream images {{ server {host}:{upstream}; keepalive 64; }}
   server {{
     listen {host}:{upstream};
-    location / {{ error_page 405 =200 $uri; root {root}; default_type application/json; try_files /$arg_none /answer.json =404; }}
+    location / {{
+      error_page 405 =200 $uri;
+      root {root};
+      default_type application/json;
+      try_files /$arg_none /answer.json =404;
+    }}
   }}
   server {{
     listen {host}:{proxy};
-    location / {{ proxy_pass http://images; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 64 64k; }}
+    location / {{
+      proxy_pass http://images;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffers 64 64k;
+    }}
   }}
 }}
 """
@@ -107,11 +118,11 @@ def process(*command: str, cwd: Path, wait: str) -> Iterator[subprocess.Popen[by
     """Run *command* until the block ends; wait until *wait* answers."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     with (cwd / f"{Path(command[0]).name}.log").open("ab") as log:
-        running = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, env=environment)  # noqa: S603  - our own
+        running = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, env=environment)
     try:
         for _ in range(200):
             try:
-                urllib.request.urlopen(wait, timeout=1).read()  # noqa: S310  - a fixed address of this machine
+                urllib.request.urlopen(wait, timeout=1).read()
                 break
             except OSError as error:
                 if getattr(error, "code", None):
@@ -128,7 +139,7 @@ def wrk(url: str, seconds: int, clients: int, script: Path | None = None, pid: i
     began = cpu_seconds(pid)
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
     command += ["-s", str(script)] if script else ["-H", f"Authorization: Bearer {KEY}"]
-    text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout  # noqa: S603  - our own
+    text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]  # wrk always prints it
     median, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]  # as above
     errors = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", text)))
@@ -176,6 +187,21 @@ def measure(root: Path, size: int, seconds: int, pids: tuple[int, int]) -> dict[
     return results
 
 
+def lag(script: Path) -> float:
+    """Ask for the cheapest answer again and again while others are drawn; give the 99th percentile in milliseconds."""
+    load = threading.Thread(target=wrk, args=(f"http://{HOST}:{GATEWAY}/v1/chat/completions", 5, 16, script))
+    load.start()
+    connection = http.client.HTTPConnection(HOST, GATEWAY, timeout=10)
+    waits = []
+    while load.is_alive():
+        began = time.perf_counter()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        waits.append(1000 * (time.perf_counter() - began))
+        time.sleep(0.01)
+    return sorted(waits)[int(0.99 * len(waits))]
+
+
 def memory(pid: int, field: str) -> float:
     """Read VmRSS or VmHWM of a process, in MB."""
     text = Path(f"/proc/{pid}/status").read_text()
@@ -186,9 +212,8 @@ def show(title: str, results: dict[str, Figures]) -> None:
     bare = results["bare aiohttp pass-through"].rate
     print(f"\n{title}  (16 clients)          requests/s   of bare   p50 ms   CPU ms   errors")
     for name, figures in results.items():
-        print(
-            f"  {name:32}{figures.rate:12.0f}{figures.rate / bare:10.2f}{figures.median:9.2f}{figures.cpu:9.2f}{figures.errors:9d}"
-        )
+        share, cpu = figures.rate / bare, figures.cpu
+        print(f"  {name:32}{figures.rate:12.0f}{share:10.2f}{figures.median:9.2f}{cpu:9.2f}{figures.errors:9d}")
     added = results["one client: gateway chat"].median - results["one client: upstream directly"].median
     print(f"  added p50 at one client: {added:.2f} ms")
 
@@ -217,6 +242,7 @@ def main() -> None:
         for title, size in SIZES.items():
             show(title, measure(root, size, seconds, (bare.pid, gateway.pid)))
         chat = root / "chat.lua"
+        print(f"\nanswer of /health while 16 clients chat: p99 {lag(chat):.1f} ms (the lag of the event loop)")
         wrk(f"http://{HOST}:{GATEWAY}/v1/chat/completions", 5, 64, chat)
         print(f"\npeak memory with 64 clients x 1.5 MB: {memory(gateway.pid, 'VmHWM'):.0f} MB")
         plain = wrk(f"http://{HOST}:{BARE}/v1/models", 4, 16)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from string import Formatter
 from typing import Any
@@ -27,7 +27,9 @@ MARKDOWN = re.compile(r"([\\`<\[\]])")
 BARE_LINK = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@\w)", re.IGNORECASE)
 """Where clients see a link without any brackets: ``https://…``, ``www.…``, a mail address."""
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-UNSAFE_IN_URL = {" ": "%20", "(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "\n": "", "\r": ""}
+UNSAFE_IN_URL = str.maketrans(
+    {" ": "%20", "(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "\n": "", "\r": ""}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,17 @@ class Locale:
     progress: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A checked template and the language that its words come from."""
 
     text: str
     locale: Locale
+
+    @cached_property
+    def lines(self) -> tuple[tuple[str, bool], ...]:
+        """Each line, and whether it is repeated for every picture."""
+        return tuple((line, "{url}" in line.replace("{{", "")) for line in self.text.split("\n"))
 
 
 @cache
@@ -107,9 +114,11 @@ def answer_text(
         "pictures": "\n\n".join(f"![{template.locale.picture}]({url})" for url in safe),
     }
     lines = []
-    for line in template.text.split("\n"):
-        repeated = "{url}" in line.replace("{{", "")
-        lines += [line.format(**values, url=url) for url in (safe if repeated else [""])]
+    for line, repeated in template.lines:
+        if repeated:
+            lines += [line.format(**values, url=url) for url in safe]
+        else:
+            lines.append(line.format_map(values))
     return "\n".join(lines)
 
 
@@ -136,4 +145,4 @@ def escape(text: str) -> str:
 
 def safe_url(url: str) -> str:
     """Encode what would end a Markdown link early."""
-    return "".join(UNSAFE_IN_URL.get(character, character) for character in url)
+    return url.translate(UNSAFE_IN_URL)

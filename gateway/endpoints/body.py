@@ -20,7 +20,8 @@ async def read_body(request: web.Request, server: Server) -> bytes:
     if (request.content_length or 0) > server.max_body:
         raise _too_large(server)
     try:
-        async with asyncio.timeout(server.body_timeout):
+        # Most bodies have come with their headers; there is nothing to wait for then.
+        async with asyncio.timeout(None if request.content.is_eof() else server.body_timeout):
             body = await request.read()
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
