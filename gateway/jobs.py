@@ -15,18 +15,16 @@ from gateway.errors import (
     CancelledJobError,
     GatewayError,
     UnavailableError,
-    UpstreamError,
     UpstreamTimeoutError,
 )
 from gateway.fairness import Line
+from gateway.finished import Finished, remembered_error
 from gateway.job import Job, without_bytes
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Event, ImageRequest, Result
 
 log = logging.getLogger(__name__)
 
-KEPT = 10_000
-"""How many finished jobs are remembered at most, whatever their age."""
 UNSTORED = 256 * 2**20
 """Bytes of pictures that no storage has, kept in memory until their callers have claimed them or newer ones come."""
 
@@ -47,6 +45,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._line: Line[Job] = Line(limits.running, limits.per_caller)
         self._claims = Claims()
+        self._finished = Finished(limits.keep)
         self._unstored: dict[str, int] = {}
         self._seconds = 5.0
         self._ticker: asyncio.Task[None] | None = None
@@ -106,6 +105,7 @@ class Jobs:
     def restore(self, job: Job) -> None:
         """Take in a finished job of an earlier process."""
         self._jobs[job.id] = job
+        self._finished.add(job)
         self._claims.remember(job)
 
     def position(self, job: Job) -> int:
@@ -196,7 +196,7 @@ class Jobs:
         if job.done:
             return
         waited = job.started is None
-        job.result, job.error, job.ended = result, _kept(error, job.sent), time.time()
+        job.result, job.error, job.ended = result, remembered_error(error, job.sent), time.time()
         job.state = state or ("failed" if error else "finished")
         if job.timer:
             job.timer.cancel()
@@ -212,6 +212,7 @@ class Jobs:
         self._leave(job, waited)
         for tell in self.on_end:
             tell(job)
+        self._finished.add(job)
         self._forget_old()
 
     def _leave(self, job: Job, waited: bool) -> None:
@@ -225,11 +226,7 @@ class Jobs:
                 self._start(following)
 
     def _forget_old(self) -> None:
-        horizon = time.time() - self.limits.keep
-        while self._jobs:
-            job = next(iter(self._jobs.values()))
-            if not job.done or (len(self._jobs) <= KEPT and (job.ended or 0) > horizon):
-                break
+        for job in self._finished.surplus(time.time()):
             del self._jobs[job.id]
             self._unstored.pop(job.id, None)
             self._claims.forget(job)
@@ -237,7 +234,7 @@ class Jobs:
     def _lighten(self, job: Job) -> None:
         """Let go of a finished job's pixels; what no storage has is kept for a claim, as far as there is room."""
         left = job.forget_bytes()
-        if left:
+        if left and job.id in self._jobs:
             self._unstored[job.id] = left
             while sum(self._unstored.values()) > UNSTORED:
                 oldest = next(iter(self._unstored))
@@ -254,18 +251,3 @@ class Jobs:
             for place, job in enumerate(self._line.order(), 1):
                 if job.watched and job.events[-1].data.get("position") != place:
                     job.tell("queued", {"position": place})
-
-
-def _kept(error: GatewayError | None, sent: bool) -> GatewayError | None:
-    """Give the error to remember: without the frames, and so the pictures, it passed; what may have been paid for
-    must not be tried again by a client on its own."""
-    if error is None:
-        return None
-    kept = error.copied()
-    if kept.again is None and sent and not _unpaid(kept):
-        kept.again = False
-    return kept
-
-
-def _unpaid(error: GatewayError) -> bool:
-    return isinstance(error, UpstreamError) and (error.retryable or error.billed is False or not error.sent)

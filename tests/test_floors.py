@@ -27,7 +27,7 @@ FLOORS: dict[str, str] = {
         "upstream validation verdict yaml_source"
     ),
     "public face": "__init__",
-    "jobs and plugins": "claims job job_records jobs registry routing",
+    "jobs and plugins": "claims finished job job_records jobs registry routing",
     "pipeline and configuration": "asking collection config generation pipeline schema",
     "runtime": "runtime",
     "endpoints": "explain middleware openapi openapi_answers openapi_fields openapi_operations webhooks endpoints.*",

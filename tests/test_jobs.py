@@ -20,6 +20,7 @@ from gateway.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
+from gateway.finished import Finished
 from gateway.job import Job
 from gateway.jobs import UNSTORED, Jobs, Run
 from gateway.receipt import Receipt
@@ -437,8 +438,8 @@ async def test_finished_jobs_are_forgotten_after_a_while(monkeypatch: pytest.Mon
 
 async def test_memory_does_not_grow_with_jobs_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many jobs end, no more than the bound are remembered, with all that hangs on them."""
-    monkeypatch.setattr("gateway.jobs.KEPT", 50)
     jobs = Jobs(Limits(), at_once)
+    jobs._finished = Finished(keep=3600, most=50)
     alive: list[weakref.ref[Job]] = []
 
     class Watched(Job):
@@ -453,6 +454,39 @@ async def test_memory_does_not_grow_with_jobs_done(monkeypatch: pytest.MonkeyPat
     gc.collect()
 
     assert sum(reference() is not None for reference in alive) <= 51
+
+
+async def test_a_job_that_still_runs_keeps_no_other_in_memory() -> None:
+    """The oldest may run for minutes; thousands that ended meanwhile are forgotten all the same."""
+    held = asyncio.Event()
+
+    async def run(job: Job) -> Result:
+        if job.request.prompt == "slow":
+            await held.wait()
+        return await at_once(job)
+
+    jobs = Jobs(Limits(running=2), run)
+    jobs._finished = Finished(keep=3600, most=20)
+    slow = jobs.submit(ImageRequest("slow", "m"), ANN, "slow")
+    for _ in range(100):
+        await submit(jobs).wait()
+
+    assert len(jobs._jobs) <= 21
+    assert jobs.get(slow.id, ANN) is slow
+    held.set()
+    await slow.wait()
+
+
+async def test_long_prompts_are_remembered_within_a_bound() -> None:
+    """Ten thousand prompts of the greatest length would be gigabytes, for calls that were refused and cost nothing."""
+    jobs = Jobs(Limits(), at_once)
+    jobs._finished = Finished(keep=3600, words=10 * 2**20)
+    for number in range(200):
+        prompt = "🦊" * 31_000 + str(number)
+        await jobs.submit(ImageRequest(prompt, "m", negative_prompt=prompt), ANN, prompt + ".").wait()
+    await submit(jobs).wait()
+
+    assert 5 < len(jobs._jobs) < 60
 
 
 async def test_jobs_are_their_callers_own() -> None:

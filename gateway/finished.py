@@ -1,0 +1,63 @@
+"""Which finished jobs are remembered, and with which error: the latest, within bounds of number, age and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from sys import getsizeof
+
+from gateway.errors import GatewayError, UpstreamError
+from gateway.job import Job
+
+KEPT = 10_000
+"""How many finished jobs are remembered at most, whatever their age."""
+WORDS = 128 * 2**20
+"""Bytes of words (prompts, mostly) that remembered jobs may hold together."""
+OVERHEAD = 2_000
+
+
+class Finished:
+    """Finished jobs in the order of their ends: a job that still runs keeps no other in memory."""
+
+    def __init__(self, keep: float, most: int = KEPT, words: int = WORDS) -> None:
+        self._keep = keep
+        self._most = most
+        self._words = words
+        self._jobs: dict[Job, int] = {}
+        self._held = 0
+
+    def add(self, job: Job) -> None:
+        self._jobs[job] = weight = _weight(job)
+        self._held += weight
+
+    def surplus(self, now: float) -> Iterator[Job]:
+        """Let go of the oldest until what is left is within the bounds, and yield each."""
+        while self._jobs:
+            oldest = next(iter(self._jobs))
+            fits = len(self._jobs) <= self._most and self._held <= self._words
+            if fits and (oldest.ended or 0) > now - self._keep:
+                return
+            self._held -= self._jobs.pop(oldest)
+            yield oldest
+
+
+def _weight(job: Job) -> int:
+    """Reckon what a job holds; its events, result and receipt repeat the words of the request."""
+    words = [job.original, job.request.prompt, job.request.negative_prompt or "", *job.request.unknown]
+    if job.result:
+        words += [job.result.prompt, *(picture.revised_prompt or "" for picture in job.result.pictures)]
+    return OVERHEAD + sum(map(getsizeof, words))
+
+
+def remembered_error(error: GatewayError | None, sent: bool) -> GatewayError | None:
+    """Give the error to remember: without the frames, and so the pictures, it passed; what may have been paid for
+    must not be tried again by a client on its own."""
+    if error is None:
+        return None
+    kept = error.copied()
+    if kept.again is None and sent and not _unpaid(kept):
+        kept.again = False
+    return kept
+
+
+def _unpaid(error: GatewayError) -> bool:
+    return isinstance(error, UpstreamError) and (error.retryable or error.billed is False or not error.sent)
