@@ -7,7 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gateway.claims import Claims
 from gateway.errors import (
@@ -48,6 +48,7 @@ class Jobs:
         self._finished = Finished(limits.keep)
         self._unstored: dict[str, int] = {}
         self._seconds = 5.0
+        self._aborted = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
 
     def submit(
@@ -132,6 +133,19 @@ class Jobs:
             return False
         self._end(job, error=CancelledJobError("the job was cancelled before anything was sent"), state="cancelled")
         return True
+
+    def abort(self) -> None:
+        """Give up every job that has not ended; what was sent may be paid for and lost."""
+        self.draining = True
+        self._aborted.set()
+        for job in [job for job in self._jobs.values() if not job.done]:
+            self._end(job, error=UnavailableError("the gateway was stopped at once"))
+
+    async def aborted(self, seconds: float) -> None:
+        """Wait for *seconds*, or until `abort`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._aborted.wait()
 
     async def drain(self, seconds: float) -> bool:
         """Refuse new jobs and wait for the running ones; False if some had to be cancelled."""

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 64 * 2**20
+STUCK = 3.0
+"""Seconds that tasks get to end after everything was closed."""
 
 
 def run(configuration: Configuration, announce: Callable[[str], None] = print) -> int:
@@ -57,25 +60,25 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
         site = web.TCPSite(runner, server.host, server.port, backlog=1024)
         await site.start()
         _spare_the_collector()
-        stop = _stop_signals()
+        stop = _stop_signals(runtime)
         _announce(runtime, _port_of(runner, server.port), announce)
         await stop.wait()
-        log.info("stopping: %s", runtime.jobs.counts)
-        await _drain(runtime, site, stop)
+        await _drain(runtime)
     finally:
         await runner.cleanup()
+        await _end_what_is_left()
     return 0
 
 
-def _stop_signals() -> asyncio.Event:
-    """Give an event that the first signal sets; a second one stops at once."""
+def _stop_signals(runtime: Runtime) -> asyncio.Event:
+    """Give an event that the first signal sets; a second one gives up the jobs that still run."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
 
     def on_signal() -> None:
-        if stop.is_set() and main:
-            main.cancel()
+        if stop.is_set():
+            log.warning("stopping at once: %s", runtime.jobs.counts)
+            runtime.jobs.abort()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,11 +86,29 @@ def _stop_signals() -> asyncio.Event:
     return stop
 
 
-async def _drain(runtime: Runtime, site: web.TCPSite, stop: asyncio.Event) -> None:
+async def _drain(runtime: Runtime) -> None:
+    """Take no new jobs and let the running ones end. Meanwhile the port stays open: pictures are served, and health
+    says 503, so that load balancers look elsewhere before the port closes."""
+    log.info("stopping: %s", runtime.jobs.counts)
+    server = runtime.settings.server
     runtime.jobs.draining = True
-    await site.stop()
-    if not await runtime.jobs.drain(runtime.settings.server.shutdown_timeout):
-        log.warning("some jobs did not end within %g s", runtime.settings.server.shutdown_timeout)
+    if server.drain_delay:
+        await runtime.jobs.aborted(server.drain_delay)
+    if not await runtime.jobs.drain(server.shutdown_timeout):
+        log.warning("some jobs did not end within %g s", server.shutdown_timeout)
+
+
+async def _end_what_is_left() -> None:
+    """End the process even if a plugin's task will not let itself be cancelled."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    stuck = (await asyncio.wait(left, timeout=STUCK))[1] if left else set()
+    if stuck:
+        log.error("%d tasks of plugins do not end: %s", len(stuck), ", ".join(task.get_name() for task in stuck))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _port_of(runner: web.AppRunner, configured: int) -> int:

@@ -39,6 +39,7 @@ class Server:
     *public_url* is how browsers reach it; without it the Host header counts, and ``X-Forwarded-*`` only from
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
     *error_codes* renames errors for clients of an older service: ``model_not_found: 400 unsupported_image_model``.
+    A stop waits *shutdown_timeout* for running jobs, and at least *drain_delay*, with health at 503 meanwhile.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +51,7 @@ class Server:
     body_timeout: Duration = 30
     keep_alive: Duration = 75
     shutdown_timeout: Duration = 60
+    drain_delay: Duration = 0
     error_codes: Mapping[str, Annotated[str, Field(pattern=r"^[45][0-9][0-9] [a-z_]+$")]] = field(default_factory=dict)
 
 

@@ -90,7 +90,7 @@ async def swallowing():
     """Do not let oneself be cancelled at once."""
     for _ in range(3):
         try:
-            await asyncio.sleep(30)
+            await asyncio.sleep(0.5)
         except asyncio.CancelledError:
             continue
 

@@ -1,0 +1,165 @@
+"""The gateway as a process: what a stop waits for, what it tells meanwhile, and that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.presets.process import free_port
+
+COMMAND = str(Path(sys.executable).with_name("image-gateway"))
+KEY = "server-test-key-0123456789"
+YAML = """
+server: {{port: {port}, shutdown_timeout: 20s{server}}}
+authenticators: {{keys: {{use: api_keys, keys: [{key}]}}}}
+backends: {{here: {{use: {backend}}}}}
+storages: {{disk: {{use: disk, root: pictures}}}}
+models: {{demo: {{backends: [{{backend: here}}]}}}}
+{more}
+"""
+STUBBORN = '''
+import asyncio
+from dataclasses import dataclass
+from gateway import Capabilities, hookimpl
+
+@dataclass
+class Stubborn:
+    """Never ends, whatever it is told."""
+
+    def capabilities(self, model):
+        return Capabilities()
+
+    async def generate(self, request, report):
+        report.sending()
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+@hookimpl
+def provide_backends():
+    return {"stubborn": Stubborn}
+'''
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Start the real command with a YAML of the test's."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(backend: str = "demo, delay: 1s", server: str = "", more: str = "") -> tuple[subprocess.Popen[str], str]:
+        port = free_port()
+        yaml = YAML.format(port=port, key=KEY, backend=backend, server=server, more=more)
+        (tmp_path / "config.yaml").write_text(yaml)
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        with (tmp_path / "stderr.txt").open("w") as stderr:
+            popen = subprocess.Popen(
+                [COMMAND, "serve"], env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        running.append(popen)
+        assert popen.stdout is not None
+        while "in a browser" not in (line := popen.stdout.readline()):
+            assert line, (tmp_path / "stderr.txt").read_text()
+        return popen, f"http://127.0.0.1:{port}"
+
+    yield start
+    for popen in running:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait(10)
+        if popen.stdout:
+            popen.stdout.close()
+
+
+async def draw(session: aiohttp.ClientSession, base: str) -> int:
+    body = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
+    async with session.post(f"{base}/v1/images/generations", json=body) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def ended(popen: subprocess.Popen[str], seconds: float) -> int:
+    return await asyncio.to_thread(popen.wait, seconds)
+
+
+async def working(session: aiohttp.ClientSession, base: str, count: int) -> None:
+    """Wait until *count* jobs run."""
+    for _ in range(200):
+        async with session.get(f"{base}/health") as answer:
+            if (await answer.json())["jobs"]["running"] >= count:
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the jobs did not begin")
+
+
+def client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}, timeout=aiohttp.ClientTimeout(total=40))
+
+
+async def test_a_stop_waits_for_every_running_job_and_says_503_meanwhile(start: Start, tmp_path: Path) -> None:
+    """All 20 pictures come and are stored, no new job is taken, and the exit code is 0."""
+    popen, base = await asyncio.to_thread(start)
+    async with client() as session:
+        drawing = [asyncio.ensure_future(draw(session, base)) for _ in range(20)]
+        await working(session, base, 20)
+        popen.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        async with session.get(f"{base}/health") as health:
+            status, said = health.status, (await health.json())["status"]
+        refused = await draw(session, base)
+        statuses = await asyncio.gather(*drawing)
+
+    assert (status, said, refused) == (503, "draining", 503)
+    assert statuses == [200] * 20
+    assert await ended(popen, 20) == 0
+    assert len([path for path in (tmp_path / "pictures").rglob("*") if path.is_file()]) >= 20
+
+
+async def test_a_drain_delay_keeps_the_port_open_without_any_job(start: Start) -> None:
+    """Load balancers have time to see the 503."""
+    popen, base = await asyncio.to_thread(start, "demo", ", drain_delay: 1.5s")
+    popen.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.4)
+    async with client() as session, session.get(f"{base}/health") as health:
+        assert health.status == 503
+    assert await ended(popen, 10) == 0
+
+
+async def test_a_second_signal_stops_at_once(start: Start) -> None:
+    """Whoever is in a hurry need not wait for the jobs."""
+    popen, base = await asyncio.to_thread(start, "demo, delay: 15s")
+    async with client() as session:
+        drawing = asyncio.ensure_future(draw(session, base))
+        await working(session, base, 1)
+        popen.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        popen.send_signal(signal.SIGTERM)
+        status = await drawing
+
+        assert status == 503
+        assert await ended(popen, 10) == 0
+        assert time.monotonic() - began < 8
+
+
+async def test_a_plugin_that_will_not_end_does_not_keep_the_process(start: Start, tmp_path: Path) -> None:
+    """It is named in the log, and the process ends."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    popen, base = await asyncio.to_thread(start, "stubborn", "", "plugins: [stubborn.py]\njobs: {timeout: 1s}")
+    async with client() as session:
+        assert await draw(session, base) == 504
+        popen.send_signal(signal.SIGTERM)
+
+        assert await ended(popen, 15) == 0
+    assert "do not end" in (tmp_path / "stderr.txt").read_text()
