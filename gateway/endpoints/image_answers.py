@@ -16,23 +16,36 @@ from gateway.job import Job
 from gateway.runtime import RUNTIME
 from gateway.values import Image, ImageRequest, Picture, Result
 
+SMALL = 2**14
+"""Bytes up to which parts of an answer are joined."""
 INLINE = 4 * 2**20
 """Bytes up to which base64 is made on the loop; above that a thread is cheaper than the wait."""
 
 
-async def answer_pictures(request: web.Request, job: Job, result: Result, form: str) -> bytes:
-    """Give the whole JSON body; base64 is put between the parts without passing through a JSON writer."""
+async def answer_pictures(request: web.Request, job: Job, result: Result, form: str) -> tuple[bytes, ...]:
+    """Give the JSON body in parts; base64 is put between them without passing through a JSON writer."""
     if form == "url":
         urls = picture_urls(public_base(request, request.app[RUNTIME].settings.server), result)
         data = [{"url": url, **_revised(result, place)} for place, url in enumerate(urls)]
-        return orjson.dumps({"created": result.created, "data": data, **_described(job, result)})
+        return (orjson.dumps({"created": result.created, "data": data, **_described(job, result)}),)
     parts = [b'{"created":%d,"data":[' % result.created]
     for place, picture in enumerate(result.pictures):
         parts += [b'{"b64_json":"' if not place else b',{"b64_json":"', await picture_base64(request, picture), b'"']
         extra = orjson.dumps(_revised(result, place))
         parts.append(b"," + extra[1:] if len(extra) > 2 else b"}")
     parts += [b"],", orjson.dumps(_described(job, result))[1:]]
-    return b"".join(parts)
+    # The small parts go together: each write may become a packet of its own.
+    return _merged(parts)
+
+
+def _merged(parts: list[bytes]) -> tuple[bytes, ...]:
+    merged = [parts[0]]
+    for part in parts[1:]:
+        if len(part) + len(merged[-1]) < SMALL:
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return tuple(merged)
 
 
 async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) -> web.StreamResponse:

@@ -39,8 +39,8 @@ async def responses(request: web.Request) -> web.StreamResponse:
     return await waited(request, job, lambda result: _whole(request, result, response), body=body)
 
 
-async def _whole(request: web.Request, result: Result, response: Response) -> bytes:
-    return orjson.dumps(response.completed(result, await drawn_items(request, result, response)))
+async def _whole(request: web.Request, result: Result, response: Response) -> tuple[bytes, ...]:
+    return (orjson.dumps(response.completed(result, await drawn_items(request, result, response))),)
 
 
 async def _with_pictures(request: web.Request, runtime: Runtime, call: ResponsesCall) -> ImageRequest:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
+LONG = 256 * 2**10
+"""Bytes from which an answer is written part by part."""
 Make = Callable[[Result], Awaitable[Any]]
 
 
@@ -81,7 +83,7 @@ def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
 async def waited(
     request: web.Request, job: Job, make: Make, *, body: Mapping[str, Any] | None = None
 ) -> web.StreamResponse:
-    """Wait for the job and answer with what *make* makes of its result: a value for JSON, or whole bytes of it."""
+    """Wait for the job and answer with what *make* makes of its result: a value for JSON, or a tuple of its bytes."""
     runtime = request.app[RUNTIME]
     if wants_async(request, body or {}):
         return accepted(request, runtime, job)
@@ -92,7 +94,7 @@ async def waited(
                 result = await job.wait()
         except TimeoutError:
             return await _kept_alive(request, job, make, seconds)
-        return _whole(await make(result))
+        return await _whole(request, await make(result))
 
 
 def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:
@@ -117,7 +119,7 @@ async def _kept_alive(request: web.Request, job: Job, make: Make, seconds: float
             break
     value = await _late(request, job, make)
     if value is not None:
-        await response.write(value if isinstance(value, bytes) else orjson.dumps(value))
+        await _write(response, value)
     return response
 
 
@@ -142,10 +144,23 @@ async def _late(request: web.Request, job: Job, make: Make) -> Any:
     return None
 
 
-def _whole(value: Any) -> web.Response:
-    if isinstance(value, bytes):
-        return web.Response(body=value, content_type="application/json")
-    return json_response(value)
+async def _whole(request: web.Request, value: Any) -> web.StreamResponse:
+    """Answer with JSON; the parts of a long one are written as they are, since each joining copies megabytes."""
+    if not isinstance(value, tuple):
+        return json_response(value)
+    length = sum(map(len, value))
+    if length < LONG:
+        return web.Response(body=b"".join(value), content_type="application/json")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.content_length = length
+    await response.prepare(request)
+    await _write(response, value)
+    return response
+
+
+async def _write(response: web.StreamResponse, value: Any) -> None:
+    for part in value if isinstance(value, tuple) else (orjson.dumps(value),):
+        await response.write(part)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

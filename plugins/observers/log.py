@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import orjson
 
-from gateway import Event, Result, hookimpl
+from gateway import Change, Event, Result, hookimpl
 
 log = logging.getLogger("image_gateway.jobs")
 
 ENDS = ("finished", "failed", "cancelled")
+WRITTEN = {"prompt", "negative_prompt", "user"}
+SHORT = 40
 STARTED_AT_MOST = 10_000
 """Jobs whose start is remembered; of older ones the duration is not known."""
 
@@ -60,6 +62,8 @@ class Log:
             "pictures": len(result.pictures),
             "bytes": sum(picture.meta.length for picture in result.pictures),
             "attempts": len(receipt.attempts),
+            "adjusted": [_change(change) for change in receipt.adjusted],
+            "dropped": [change.name for change in receipt.dropped],
             "optimizer": receipt.optimizer,
             "cost": receipt.cost,
             **self._prompt(result.original),
@@ -72,19 +76,25 @@ class Log:
         return {"prompt_length": len(prompt), "prompt_hash": hashlib.sha256(encoded).hexdigest()[:16]}
 
 
+def _change(change: Change) -> str:
+    # What people wrote is told only where prompts are.
+    told = change.name not in WRITTEN and len(str(change.asked)) <= SHORT
+    return f"{change.name}: {change.asked} -> {change.applied}" if told else change.name
+
+
 def _json(value: Any) -> str:
     """Write a value as one line for every reader, also for those that take U+2028 for a line's end."""
     return orjson.dumps(value).decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", " ")
 
 
 def _text(line: Mapping[str, Any]) -> str:
-    known = ((name, value) for name, value in line.items() if value is not None)
+    known = ((name, value) for name, value in line.items() if value is not None and value != [])
     # As JSON a value is one line, whatever a prompt or an upstream put into it.
     return " ".join(f"{name}={_word(value)}" for name, value in known)
 
 
 def _word(value: Any) -> str:
-    text = str(value)
+    text = "; ".join(value) if isinstance(value, list) else str(value)
     plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
     return text if plain else _json(text)
 

@@ -7,15 +7,22 @@ import logging
 import pytest
 from gateway_plugins.observers.log import Log
 
-from gateway import Event, Observer, Picture, PictureMeta, Receipt, Result
+from gateway import Change, Event, Observer, Picture, PictureMeta, Receipt, Result
 
 META = PictureMeta("key", "image/png", 8, 8, 1234, "", 0)
 EVIL = 'a "cat"\r\nINFO forged=line \x1b[31m\u2028\x85 {"x":1}'
 
 
 def finished(prompt="a cat"):
-    result = Result((Picture(META),), "better", prompt, Receipt("flux", "cf/flux", optimizer="rewriter", cost=0.01), 0)
-    return Event("job-1", 9, "finished", 12.5, {"result": result})
+    receipt = Receipt(
+        "flux",
+        "cf/flux",
+        adjusted=(Change("steps", 20, 8, "the target takes 1 to 8"), Change("prompt", "a secret cat", "a", "cut")),
+        dropped=(Change("seed", 7, None, "the target takes none"),),
+        optimizer="rewriter",
+        cost=0.01,
+    )
+    return Event("job-1", 9, "finished", 12.5, {"result": Result((Picture(META),), "better", prompt, receipt, 0)})
 
 
 async def lines(log, caplog, *events):
@@ -43,6 +50,8 @@ async def test_finished_job_is_one_line(caplog):
         "pictures": 1,
         "bytes": 1234,
         "attempts": 0,
+        "adjusted": ["steps: 20 -> 8", "prompt"],
+        "dropped": ["seed"],
         "optimizer": "rewriter",
         "cost": 0.01,
         "prompt_length": 5,
