@@ -29,7 +29,7 @@ STUCK = 3.0
 
 def run(configuration: Configuration, announce: Callable[[str], None] = print) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    _set_up_logging()
     _keep_big_blocks()
     try:
         return asyncio.run(_serve(configuration, announce))
@@ -42,6 +42,12 @@ def run(configuration: Configuration, announce: Callable[[str], None] = print) -
     except GatewayError as error:
         sys.stderr.write(f"cannot start: {error.message}\n")
         return 1
+
+
+def _set_up_logging() -> None:
+    """Log to stderr, and collect nothing for a line that its format does not show."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
 async def _serve(configuration: Configuration, announce: Callable[[str], None]) -> int:
