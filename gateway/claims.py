@@ -62,4 +62,5 @@ class Claims:
 
 
 def _lost(job: Job) -> bool:
-    return bool(job.error and job.sent and job.error.again is False)
+    paid = getattr(job.error, "billed", None) is not False
+    return bool(job.error and job.sent and job.error.again is False and paid)

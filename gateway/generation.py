@@ -54,7 +54,7 @@ class Generation:
             began = time.monotonic()
             try:
                 with self._router.attempt(target):
-                    images, failures = await self._pictures(work, target, plan, job)
+                    images, failures, unpaid = await self._pictures(work, target, plan, job)
             except UpstreamError as error:
                 work = _failed(work, target, error, time.monotonic() - began)
                 failure = _named(error, target)
@@ -64,15 +64,17 @@ class Generation:
             except RequestError as error:
                 _failed(work, target, error, time.monotonic() - began)
                 raise
+            work = replace(work, receipt=replace(work.receipt, cost=estimate(target, plan, unpaid)))
             return _delivered(work, target, plan, images, failures, time.monotonic() - began)
         assert failure is not None
         raise failure
 
     async def _pictures(
         self, work: Work, target: Target, plan: Plan, job: Sendable
-    ) -> tuple[list[Image], list[GatewayError]]:
-        """Make all calls of the plan; some may fail as long as one delivers."""
-        requests = plan.requests()
+    ) -> tuple[list[Image], list[GatewayError], int]:
+        """Make all calls of the plan; some may fail as long as one delivers. The number is of pictures that are surely
+        not billed: those of calls that failed so."""
+        requests, unpaid = plan.requests(), 0
         if len(requests) == 1:
             outcomes = await self._call(work, target, plan, requests[0], job, 0)
         else:
@@ -84,12 +86,13 @@ class Generation:
 
             firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
             answers = await _each(map(one, requests, firsts))
+            unpaid = sum(count for count, answer in zip(plan.calls, answers, strict=True) if _is_unpaid(answer))
             outcomes = [part for answer in answers for part in (answer if isinstance(answer, list) else [answer])]
         images = [outcome for outcome in outcomes if isinstance(outcome, Image)]
         failures = [outcome for outcome in outcomes if isinstance(outcome, GatewayError)]
         if not images:
             raise _worst(failures)
-        return images, failures
+        return images, failures, unpaid
 
     async def _call(
         self, work: Work, target: Target, plan: Plan, request: ImageRequest, job: Sendable, first: int
@@ -148,7 +151,6 @@ def _delivered(
     receipt = replace(
         work.receipt,
         attempts=(*work.receipt.attempts, Attempt(target.name, "ok", seconds)),
-        cost=estimate(target, plan),
         notes=(*work.receipt.notes, *missing),
     )
     if len(images) < sum(plan.calls):
@@ -170,6 +172,10 @@ def _planned(receipt: Receipt, target: Target, plan: Plan) -> Receipt:
     )
 
 
+def _is_unpaid(answer: object) -> bool:
+    return isinstance(answer, UpstreamError) and answer.billed is False
+
+
 def _worst(failures: list[GatewayError]) -> GatewayError:
     """Of several failures take the one that allows least: what may be billed must not be tried again."""
     return next((error for error in failures if not getattr(error, "retryable", False)), failures[0])
@@ -179,7 +185,7 @@ def _named(error: UpstreamError, target: Target) -> UpstreamError:
     error.message = f"{target.name}: {error.message}"
     error.args = (error.message,)
     # The SDKs repeat 408, 409, 429 and 5xx by themselves: that would be a second picture, perhaps a second bill.
-    if error.sent and not error.retryable:
+    if error.sent and (not error.retryable or error.status >= 500):
         error.again = False
     return error
 

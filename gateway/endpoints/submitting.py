@@ -41,8 +41,9 @@ async def submit(
     asked = asked if asked.model == resolved.public else replace(asked, model=resolved.public)
     webhook = read_webhook(body, runtime.settings.fetch)
     alone = wants_async(request, body)
-    if (body.get("stream") or alone or asked.images) and not earlier(request, body):
-        # What can be known now must be an HTTP error: no status can follow later.
+    early = body.get("stream") or alone or asked.images or runtime.recipes[resolved.recipe].optimizers
+    if early and not earlier(request, body):
+        # What can be known now must be told now: before a stream has its status, before an optimizer is paid.
         runtime.check(asked, resolved, request[CALLER])
     job = runtime.jobs.submit(
         asked,

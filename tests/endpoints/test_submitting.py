@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 from gateway.errors import BusyUpstreamError, UpstreamTimeoutError
-from tests.gateways import Gateway, start
+from tests.canaries import UPSTREAM_KEY
+from tests.fake_upstream import FakeUpstream
+from tests.gateways import Gateway, drawing_by, start
 from tests.painters import DRAW, HELD, PICTURE, finished, holding, later, other, painter, until
 
 LATER = {"Prefer": "respond-async"}
@@ -224,3 +226,18 @@ async def test_a_late_failure_is_told_in_the_body(aiohttp_server: Any, tmp_path:
     assert (plain.status, plain.json["error"]["code"]) == (200, "upstream_timeout")
     assert (again.status, again.headers["x-should-retry"]) == (504, "false")
     assert len(painter(gateway).requests) == 2
+
+
+async def test_no_optimizer_is_paid_when_all_targets_rest(
+    fake: FakeUpstream, aiohttp_server: Any, tmp_path: Path
+) -> None:
+    """A plain call learns at once that there is nobody to draw."""
+    rewriter = f"{{use: chat, base_url: '{fake.base}/v1', keys: [{UPSTREAM_KEY}], model: any}}"
+    yaml = drawing_by(fake.base, f"optimizers: {{rewriter: {rewriter}}}\n")
+    gateway = await start(aiohttp_server, yaml.replace("flux: {", "flux: {optimizers: [rewriter], "), tmp_path)
+    for _ in range(5):
+        gateway.runtime.router.failed(gateway.runtime.recipes["flux"].targets[0], BusyUpstreamError("full"))
+    answer = await gateway.chat("a fox")
+
+    assert (answer.status, answer.error["code"]) == (503, "all_targets_resting")
+    assert not fake.calls

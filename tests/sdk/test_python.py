@@ -204,7 +204,9 @@ async def test_mistakes_of_the_caller_are_told_as_such(gateway, fake, call, kind
     assert not fake.calls
 
 
-@pytest.mark.parametrize("mode", ["hang", "html", "cut", "reset", "refuse", "status:400", "status:401"])
+@pytest.mark.parametrize(
+    "mode", ["hang", "html", "cut", "reset", "refuse", "status:400", "status:401", "status:500", "status:503"]
+)
 async def test_the_sdk_s_own_retries_pay_nothing_twice(gateway, fake, mode):
     """It would repeat 5xx and 429 twice; x-should-retry stops it where money may be gone or nothing can change."""
     fake.mode = mode
