@@ -95,7 +95,7 @@ class Exchange:
                     content = await read_limited(response, self.http.limit * max(1, pictures), seen)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
-            raise _failure(error, journey.sent, self.http) from None
+            raise _failure(error, journey, self.http) from None
         return Answer(response.status, response.headers, _masked(content, self._secrets), self._secrets)
 
 
@@ -170,15 +170,16 @@ async def _redirected(session: aiohttp.ClientSession, context: SimpleNamespace, 
     raise aiohttp.ClientError("a redirect, which is not followed")
 
 
-def _failure(error: Exception, sent: bool, http: Http) -> GatewayError:
+def _failure(error: Exception, journey: Journey, http: Http) -> GatewayError:
     """Say what went wrong in our words; the library's may name hosts, paths and headers."""
-    if not sent:
+    if not journey.sent:
         return UnreachableError(f"cannot be reached: {_why_not(error, http)}")
+    paid = "; the call may be billed" if journey.report is not None else ""
     if isinstance(error, TimeoutError):
-        return UpstreamTimeoutError("did not answer in time; the call may be billed")
+        return UpstreamTimeoutError(f"did not answer in time{paid}")
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
         return BrokenAnswerError("answered what is not HTTP")
-    return BrokenAnswerError("broke off before its answer was whole; the call may be billed")
+    return BrokenAnswerError(f"broke off before its answer was whole{paid}")
 
 
 def _why_not(error: Exception, http: Http) -> str:

@@ -238,10 +238,10 @@ def _counts(target: Target, error: BaseException | None) -> bool:
     return not isinstance(error, UpstreamError) or error.retryable or error.status >= 500
 
 
-def estimate(target: Target, plan: Plan) -> float | None:
-    """Reckon what the plan costs, in the currency of the prices; None without a price."""
+def estimate(target: Target, plan: Plan, unpaid: int = 0) -> float | None:
+    """Reckon what the plan costs without its *unpaid* pictures, in the currency of the prices; None without a price."""
     if target.price is None and target.price_per_megapixel is None:
         return None
     size = plan.request.size or target.capabilities.native or plan.size or ASSUMED
     each = (target.price or 0) + (target.price_per_megapixel or 0) * size.pixels / 10**6
-    return round(each * sum(plan.calls), 9)
+    return round(each * (sum(plan.calls) - unpaid), 9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -238,6 +238,23 @@ async def test_some_of_many_pictures_are_better_than_none() -> None:
     assert len([note for note in work.receipt.notes if "missing" in note]) == 2
     assert run.told("generated")[0]["missing"] == 2
     assert not spare.requests
+
+
+async def test_pictures_that_are_surely_not_billed_are_not_in_the_cost() -> None:
+    """Of five pictures one call of two fails unbilled, and one of one may have been billed: three count."""
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        if request.seed == 1:
+            raise BusyUpstreamError("HTTP 500")
+        if request.n == 1:
+            raise UpstreamTimeoutError("slow")
+        return [Image(PICTURE)] * request.n
+
+    run = Run(Painter(draw, can=Capabilities(count=2, accepts={"seed": True})))
+    run.targets = [replace(target, price=0.5) for target in run.targets]
+    work = await run(ImageRequest("a cat", n=5, seed=1))
+
+    assert (len(work.images), work.receipt.cost) == (2, 1.5)
 
 
 async def test_one_broken_picture_does_not_spoil_the_others_of_its_call() -> None:

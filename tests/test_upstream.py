@@ -24,6 +24,7 @@ from gateway.errors import (
     RefusedError,
     RejectedError,
     UnreachableError,
+    UpstreamError,
     UpstreamTimeoutError,
 )
 from gateway.exchange import Http
@@ -224,6 +225,19 @@ async def test_deadlines_hold(mode: str, fake: FakeUpstream, make: Callable[...,
     assert time.monotonic() - started < 1
     assert (len(fake.calls), report.sent) == (1, 1)
     assert (raised.value.sent, raised.value.billed, raised.value.retryable) == (True, None, False)
+
+
+@pytest.mark.parametrize(("report", "told"), [(Counting(), True), (None, False)])
+async def test_a_bill_is_spoken_of_where_there_may_be_one(
+    report: Counting | None, told: bool, fake: FakeUpstream, make: Callable[..., Upstream]
+) -> None:
+    """A storage or a moderation that does not answer has nothing to do with paid pictures."""
+    for mode in ("hang", "reset"):
+        fake.mode = mode
+        with pytest.raises(UpstreamError) as raised:
+            await make(http=Http(connect=0.1, first_byte=0.1, total=0.3)).send(post(fake), report)
+
+        assert ("billed" in raised.value.message) is told
 
 
 @pytest.mark.parametrize(

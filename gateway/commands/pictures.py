@@ -20,7 +20,7 @@ from gateway.commands.source import read_configuration
 from gateway.config import Configuration
 from gateway.contracts import Storage
 from gateway.errors import GatewayError
-from gateway.pictures import is_key
+from gateway.serving import read_key
 from gateway.values import PictureMeta, StoredPicture
 
 Storages = Mapping[str, Storage]
@@ -85,7 +85,8 @@ def delete(keys: tuple[str, ...], config: Path | None, preset: str | None) -> No
     async def work(storages: Storages) -> int:
         missing = 0
         for key in keys:
-            gone = is_key(key) and await delete_everywhere(storages.values(), key)
+            name = read_key(key)
+            gone = name is not None and await delete_everywhere(storages.values(), name[0])
             click.echo(f"{_plain(key)}: {'deleted' if gone else 'there was none'}")
             missing += not gone
         return missing
@@ -170,8 +171,9 @@ def _named(storages: Storages, name: str) -> Storage:
 
 
 async def _found(storages: Storages, key: str) -> StoredPicture:
-    for storage in outer(storages) if is_key(key) else []:
-        if found := await storage.get(key):
+    name = read_key(key)
+    for storage in outer(storages) if name else []:
+        if name and (found := await storage.get(name[0])):
             return found
     raise click.ClickException("there is no such picture, or it has expired")
 

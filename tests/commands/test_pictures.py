@@ -59,10 +59,11 @@ def test_lists(folder):
 
 
 def test_gets(folder):
-    """Meta data are shown, bytes written to a file; an unknown key is an error in words."""
+    """Meta data are shown, bytes written out, by a key as links have it too; an unknown one is an error in words."""
     assert json.loads(run("get", "picture-0").output)["owner"] == "ann"
     assert run("get", "picture-0", "-o", "out.png").exit_code == 0
     assert (folder / "out.png").read_bytes() == PNG
+    assert run("get", "picture-0.png", "-o", "-").output_bytes == PNG
     missing = run("get", "../../etc/passwd")
     assert (missing.exit_code, "no such picture" in missing.output) == (1, True)
 
@@ -71,6 +72,7 @@ def test_deletes(folder):
     """A deleted picture is gone; deleting nothing is told and fails."""
     assert run("delete", "picture-0").exit_code == 0
     assert "picture-0" not in run("list").output
+    assert run("delete", "picture-1.png").exit_code == 0
     assert run("delete", "picture-0", "x").exit_code == 1
 
 
