@@ -71,7 +71,7 @@ class Jobs:
     per_backend: Mapping[str, Annotated[int, Field(ge=1)]] = field(default_factory=dict)
     timeout: Duration = 600
     keep: Duration = 3600
-    keep_alive: Duration = 25
+    keep_alive: Duration = 50
     state: str | None = None
     webhook_keys: Keys = ()
 
