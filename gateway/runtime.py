@@ -137,12 +137,16 @@ class Runtime:
     def resolve(self, name: str | None, caller: Caller) -> Resolved:
         """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
         usable = [known for known in self.settings.models if "*" in known or caller.may_use(known)]
-        public, recipe, matched = resolve(
-            name, self.settings.models, self.settings.default_model, self.settings.unknown_model, usable
-        )
-        if not (caller.may_use(public) or caller.may_use(name or public)):
-            raise PermissionError_(f"this key may not use the model {public!r}", param="model")
-        return Resolved(public, recipe, matched)
+        found = self._named(name, usable)
+        # A key may be limited to an alias; a name that only the default model stands in for opens nothing.
+        alias = name in self.settings.models[found.recipe].aliases and caller.may_use(name or "")
+        if not (caller.may_use(found.public) or alias):
+            raise PermissionError_(f"this key may not use the model {found.public!r}", param="model")
+        return found
+
+    def _named(self, name: str | None, usable: list[str] | None = None) -> Resolved:
+        settings = self.settings
+        return Resolved(*resolve(name, settings.models, settings.default_model, settings.unknown_model, usable))
 
     def recipe_for(self, resolved: Resolved) -> Recipe:
         """Give the recipe; a wildcard's match replaces ``*`` in the targets' upstream names."""
@@ -189,7 +193,8 @@ class Runtime:
         }
 
     async def _run(self, job: Job) -> Result:
-        resolved = self.resolve(job.request.model, job.caller)
+        # Whether the caller may use it was asked when the job was submitted.
+        resolved = self._named(job.request.model)
         job.request = self.with_defaults(job.request, resolved)
         return await self._pipeline.run(job, self.recipe_for(resolved))
 

@@ -26,6 +26,9 @@ models:
 )
 
 
+MINE = {"Authorization": f"Bearer {OTHER_KEY}"}
+
+
 @pytest.fixture
 async def gateway(aiohttp_server, tmp_path):
     return await start(aiohttp_server, YAML, tmp_path)
@@ -74,11 +77,10 @@ async def test_an_unknown_model_is_a_404_that_names_the_known(gateway, name):
 
 async def test_a_key_sees_only_what_it_may_use(gateway):
     """In the list, one by one, and in the words of errors."""
-    mine = {"Authorization": f"Bearer {OTHER_KEY}"}
-    listed = (await gateway.get("/v1/models", headers=mine)).json["data"]
-    other = await gateway.get("/v1/models/other:image", headers=mine)
-    drawn = await gateway.post("/v1/images/generations", {"prompt": "x", "model": "other:image"}, headers=mine)
-    unknown = await gateway.post("/v1/images/generations", {"prompt": "x", "model": "nobody"}, headers=mine)
+    listed = (await gateway.get("/v1/models", headers=MINE)).json["data"]
+    other = await gateway.get("/v1/models/other:image", headers=MINE)
+    drawn = await gateway.post("/v1/images/generations", {"prompt": "x", "model": "other:image"}, headers=MINE)
+    unknown = await gateway.post("/v1/images/generations", {"prompt": "x", "model": "nobody"}, headers=MINE)
 
     assert [model["id"] for model in listed] == ["flux", "flux-fast"]
     assert other.status in {403, 404}
@@ -93,3 +95,24 @@ async def test_the_list_shows_what_a_model_can_do(gateway):
 
     assert model["description"] == "Draws"
     assert "parameters" in str(model["capabilities"])
+
+
+async def test_a_limited_key_cannot_reach_the_default_model_by_an_unknown_name(aiohttp_server, tmp_path):
+    """The name fits the key's pattern, but what stands in for it does not."""
+    yaml = YAML + 'default_model: "other:image"\nunknown_model: default\n'
+    gateway = await start(aiohttp_server, yaml, tmp_path)
+    asked = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
+    refused = await gateway.post("/v1/images/generations", {**asked, "model": "flux-nobody"}, headers=MINE)
+    drawn = await gateway.post("/v1/images/generations", {**asked, "model": "flux-fast"}, headers=MINE)
+
+    assert (refused.status, refused.error["code"]) == (403, "model_not_allowed")
+    assert drawn.status == 200
+
+
+async def test_a_key_may_be_limited_to_an_alias(aiohttp_server, tmp_path):
+    """Then the alias draws, and the model's own name does not."""
+    gateway = await start(aiohttp_server, YAML.replace('models: ["flux*"]', "models: [flux-fast]"), tmp_path)
+    asked = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
+
+    assert (await gateway.post("/v1/images/generations", {**asked, "model": "flux-fast"}, headers=MINE)).status == 200
+    assert (await gateway.post("/v1/images/generations", {**asked, "model": "flux"}, headers=MINE)).status == 403
