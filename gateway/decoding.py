@@ -61,11 +61,6 @@ async def decode(text: str | bytes | memoryview) -> bytes:
     return await asyncio.to_thread(decode_base64, text)
 
 
-def picture_in(body: bytes, path: Path) -> bytes | None:
-    """Give the picture whose base64 stands at *path* of the JSON *body*; None if no string is there, or a URL."""
-    return (_scan(body, path) or _parse(body, path))[1]
-
-
 async def unpack(body: bytes, path: Path) -> tuple[Any, bytes | None]:
     """Parse *body* and decode the picture at *path*; give the parsed rest and the picture.
 

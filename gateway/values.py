@@ -192,7 +192,6 @@ class Result:
     original: str
     receipt: Receipt
     created: int
-    usage: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -12,12 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import decoding
-from gateway.decoding import decode, decode_base64, is_picture, picture_in, unpack, value_at
+from gateway.decoding import decode, decode_base64, is_picture, unpack, value_at
 from gateway.errors import BrokenAnswerError
 
 PATH = ("result", "image")
 PICTURE = bytes(range(256)) * 100
 LONG = base64.b64encode(PICTURE).decode()
+
+
+def picture_in(body: bytes, path: tuple[str | int, ...]) -> bytes | None:
+    return asyncio.run(unpack(body, path))[1]
 
 
 def by_the_parser(body: bytes, path: tuple[str | int, ...]) -> bytes | str | None:

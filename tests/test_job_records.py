@@ -56,7 +56,7 @@ def result() -> Result:
         notes=("a note \u2603",),
         cost=0.01,
     )
-    return Result((Picture(meta, b"png", "drawn so", 7),), "a better cat", "a cat", receipt, 12, {"total_tokens": 5})
+    return Result((Picture(meta, b"png", "drawn so", 7),), "a better cat", "a cat", receipt, 12)
 
 
 async def remembered(run: Any, paper: Paper | None = None, **more: Any) -> tuple[Job, Job, Jobs]:

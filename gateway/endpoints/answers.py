@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -117,16 +116,10 @@ def gateway_field(job: Job, result: Result) -> dict[str, Any]:
 
 
 def usage_of(result: Result) -> dict[str, int]:
-    """Give a usage block: the upstream's if it told one, else words in and pictures out."""
-    if result.usage:
-        return dict(result.usage)
+    """Give a usage block: words in, in tokens of roughly four letters, and pictures out."""
     words = max(1, len(result.original) // 4)
     return {
         "prompt_tokens": words,
         "completion_tokens": len(result.pictures),
         "total_tokens": words + len(result.pictures),
     }
-
-
-def meta_json(meta: PictureMeta) -> dict[str, Any]:
-    return {key: value for key, value in asdict(meta).items() if key not in {"sha256", "owner"}}

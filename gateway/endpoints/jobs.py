@@ -9,20 +9,18 @@ from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response, public_base
 from gateway.endpoints.job_answers import event_json, job_json
+from gateway.endpoints.paging import page_limit
 from gateway.endpoints.sse import open_stream
 from gateway.errors import ConflictError, NotFoundError, RequestError
 from gateway.job import Job
 from gateway.runtime import RUNTIME
-
-PAGE = 20
-LARGEST_PAGE = 100
 
 
 async def list_jobs(request: web.Request) -> web.Response:
     """List the caller's jobs, newest first; ``limit`` 1 to 100 (20), ``after`` a job's id."""
     runtime = request.app[RUNTIME]
     base = public_base(request, runtime.settings.server)
-    limit = _limit(request.query.get("limit", str(PAGE)))
+    limit = page_limit(request)
     after = request.query.get("after")
     jobs = runtime.jobs.all(request[CALLER])
     if after:
@@ -77,9 +75,3 @@ def _job(request: web.Request) -> Job:
     if job is None:
         raise NotFoundError(f"there is no job {identity[:60]!r}; finished jobs are kept for a while only")
     return job
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LARGEST_PAGE):
-        raise RequestError(f"limit must be a whole number from 1 to {LARGEST_PAGE}", param="limit")
-    return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,19 +12,17 @@ from gateway.contracts import Storage
 from gateway.derive import DerivedCache
 from gateway.endpoints.answers import CALLER, json_response, picture_url
 from gateway.endpoints.image import find_picture
+from gateway.endpoints.paging import page_limit
 from gateway.errors import NotFoundError, RequestError
 from gateway.serving import read_key
 from gateway.values import PictureMeta
 
-PAGE = 20
-LARGEST_PAGE = 100
 PRIVATE = {"Cache-Control": "no-store"}
-NUMBER = re.compile(r"[0-9]{1,4}")
 
 
 async def list_pictures(request: web.Request, storages: Mapping[str, Storage], base: str) -> web.Response:
     """List the caller's pictures, newest first; ``limit`` 1 to 100 (20), ``after`` the last key of the page before."""
-    limit, after = _limit(request.query.get("limit", str(PAGE))), request.query.get("after")
+    limit, after = page_limit(request), request.query.get("after")
     page: list[PictureMeta] = []
     begun = after is None
     async for meta in all_pictures(storages, request[CALLER].name):
@@ -84,9 +81,3 @@ def _summary(meta: PictureMeta, base: str) -> dict[str, Any]:
         "height": meta.height,
         "bytes": meta.length,
     }
-
-
-def _limit(text: str) -> int:
-    if not NUMBER.fullmatch(text) or not 1 <= int(text) <= LARGEST_PAGE:
-        raise RequestError(f"limit must be a number from 1 to {LARGEST_PAGE}", param="limit")
-    return int(text)
