@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion11, web
 
 from gateway.cors import is_preflight, plain_options
-from gateway.endpoints.answers import CALLER, REQUEST_ID, error_response
+from gateway.endpoints.answers import CALLER, REQUEST_ID, error_response, new_request_id
 from gateway.errors import (
     BodyTooLargeError,
     GatewayError,
@@ -35,7 +34,7 @@ OPEN: web.AppKey[frozenset[web.AbstractRoute]] = web.AppKey("open_routes", froze
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, check the caller, and turn every error into an OpenAI error body."""
     asked = request.headers.get("X-Request-Id", "")
-    request[REQUEST_ID] = identity = asked if VALID_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
+    request[REQUEST_ID] = identity = asked if VALID_ID.fullmatch(asked) else new_request_id()
     try:
         if request.method == "OPTIONS" and not (is_preflight(request) and _is_public(request)):
             return plain_options(request)

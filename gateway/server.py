@@ -16,6 +16,7 @@ from aiohttp import web
 
 from gateway.app import make_app
 from gateway.config import Configuration
+from gateway.connections import listen
 from gateway.errors import GatewayError
 from gateway.runtime import Runtime, make_runtime
 
@@ -58,19 +59,20 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
         access_log=None,
         handle_signals=False,
         handler_cancellation=True,
-        keepalive_timeout=server.keep_alive,
         shutdown_timeout=server.shutdown_timeout,
     )
     await runner.setup()
+    listener = None
     try:
-        site = web.TCPSite(runner, server.host, server.port, backlog=1024)
-        await site.start()
+        listener = await listen(runner, server)
         _spare_the_collector()
         stop = _stop_signals(runtime)
-        _announce(runtime, _port_of(runner, server.port), announce)
+        _announce(runtime, listener.sockets[0].getsockname()[1], announce)
         await stop.wait()
         await _drain(runtime)
     finally:
+        if listener:
+            listener.close()
         await runner.cleanup()
         await _end_what_is_left()
     return 0
@@ -117,16 +119,11 @@ async def _end_what_is_left() -> None:
         os._exit(0)
 
 
-def _port_of(runner: web.AppRunner, configured: int) -> int:
-    addresses = runner.addresses
-    return int(addresses[0][1]) if addresses and isinstance(addresses[0], tuple) else configured
-
-
 def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> None:
     server = runtime.settings.server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
     base = server.public_url or f"http://{host}:{port}"
-    for warning in runtime.warnings:
+    for warning in filter(None, (*runtime.warnings, runtime.memory.warning())):
         log.warning("%s", warning)
     announce(f"Image Gateway is ready on {base}  (models: {', '.join(runtime.settings.models)})")
     keys = [getattr(component, "generated", None) for component in runtime.authenticators.values()]

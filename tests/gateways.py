@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from gateway.app import make_app
 from gateway.config import load, plugin_files, settings_of
+from gateway.connections import listen
 from gateway.registry import ComponentType, Registry, discover
 from gateway.runtime import Runtime, make_runtime
 from tests.canaries import CALLER_KEY, MARK, OTHER_KEY, SPARE_KEY, UPSTREAM_KEY
@@ -85,12 +88,13 @@ class Gateway:
 
     server: TestServer
     runtime: Runtime
+    port: int
     key: str = CALLER_KEY
     sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -144,7 +148,11 @@ async def start(
     logger = logging.getLogger("gateway")
     level = logger.level
 
+    listeners: list[asyncio.Server] = []
+
     async def close_sessions(_: Any) -> None:
+        for listener in listeners:
+            listener.close()
         for session in sessions:
             await session.close()
         logger.setLevel(level)
@@ -152,7 +160,10 @@ async def start(
     app.on_cleanup.append(close_sessions)
     logger.setLevel(logging.DEBUG)
     server = await aiohttp_server(app, access_log=None, shutdown_timeout=0.2)
-    return Gateway(server, runtime, sessions=sessions)
+    assert isinstance(server.runner, web.AppRunner)
+    # As in the gateway's own process, where clients are met by its own connections.
+    listeners.append(await listen(server.runner, replace(settings.server, host="127.0.0.1", port=0)))
+    return Gateway(server, runtime, listeners[0].sockets[0].getsockname()[1], sessions=sessions)
 
 
 @cache

@@ -25,7 +25,7 @@ async def gateway(fake, aiohttp_server, tmp_path):
 
 async def raw(gateway, sent, seconds=3.0):
     """Send bytes as they are and read until the server closes or falls silent."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     got = b""
     try:
         writer.write(sent.encode("latin-1") if isinstance(sent, str) else sent)
@@ -140,7 +140,7 @@ async def test_a_client_hello_on_the_plain_port_is_refused(gateway):
 @pytest.mark.parametrize("line", [f"Authorization : Bearer {CALLER_KEY}", f"Authorization: Bearer {CALLER_KEY}\x01"])
 async def test_a_torn_header_does_not_carry_a_key_into_the_log(gateway, line):
     """The server's parser would write the line down; the watch over all logs looks for it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
     got = await reader.read()
 
@@ -195,7 +195,7 @@ async def test_odd_paths_are_read_or_refused(gateway, line, status):
 
 async def test_a_body_that_never_comes_is_a_408(gateway, fake):
     """The deadline is for the whole body, so that a byte now and then does not stretch it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(post("Content-Length: 18\r\n", "").encode())
     began = time.monotonic()
     got = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,11 @@ FUTILE = (AllowanceError, BadKeyError, MisconfiguredError)
 """Errors that a client's own repetition within seconds cannot better."""
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def new_request_id() -> str:
+    """Make up the id of a request that brought none."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 def public_base(request: web.Request, server: Server) -> str:

@@ -1,0 +1,80 @@
+"""Connections of clients: what is no HTTP is told in the form of all other errors, with no word of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadStatusLine, InvalidURLError, LineTooLong
+
+from gateway.endpoints.answers import REQUEST_ID, error_response, new_request_id
+from gateway.errors import GatewayError, RequestError
+from gateway.settings import Server
+
+BACKLOG = 1024
+REASONS: dict[type[Exception], str] = {
+    LineTooLong: "one of its lines is too long",
+    InvalidURLError: "the address in its first line cannot be read",
+    BadStatusLine: "its first line cannot be read",
+}
+
+
+class Connection(web.RequestHandler):
+    """A client's connection; what the parser refuses never reaches the application, so it is answered here."""
+
+    __slots__ = ("_anyone",)
+
+    def __init__(self, server: web.Server, *, origins: Collection[str], **options: Any) -> None:
+        super().__init__(server, **options)
+        self._anyone = "*" in origins
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer in OpenAI's form and close. The library's own words would repeat what was sent, and its version."""
+        super().handle_error(request, status, exc, message)
+        request[REQUEST_ID] = identity = request.get(REQUEST_ID) or new_request_id()
+        response = error_response(_refusal(exc) if status == 400 else GatewayError("an internal error"), identity)
+        response.headers.update(
+            {
+                "x-request-id": identity,
+                "Server": "image-gateway",
+                "X-Content-Type-Options": "nosniff",
+                "Vary": "Origin",
+                "Connection": "close",
+                # Who asks from which page stood in what could not be read.
+                **({"Access-Control-Allow-Origin": "*"} if self._anyone else {}),
+            }
+        )
+        response.force_close()
+        return response
+
+
+def _refusal(error: BaseException | None) -> RequestError:
+    reason = next(
+        (words for kind, words in REASONS.items() if isinstance(error, kind)),
+        "its headers cannot be read, or are too many",
+    )
+    return RequestError(f"this is no valid HTTP request: {reason}", code="malformed_request")
+
+
+async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
+    """Accept connections for a runner that is set up, until the returned server is closed."""
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    connect = partial(
+        Connection,
+        runner.server,
+        origins=settings.origins,
+        loop=loop,
+        keepalive_timeout=settings.keep_alive,
+        access_log=None,
+    )
+    return await loop.create_server(connect, settings.host, settings.port, backlog=BACKLOG)
