@@ -41,16 +41,16 @@ class Line(Generic[T]):
         self._take(caller)
         return True
 
-    def leave(self, caller: str) -> list[T]:
-        """Free the caller's place; return the items that may work now."""
+    def leave(self, caller: str) -> None:
+        """Free the caller's place."""
         self.running -= 1
         self._working[caller] -= 1
         if not self._working[caller]:
             del self._working[caller]
-        started = []
-        while self.running < self.places and (following := self._next()) is not None:
-            started.append(following)
-        return started
+
+    def following(self) -> T | None:
+        """Give the next item that may work now its place; None when no place is free or nobody may take it."""
+        return self._next() if self.running < self.places else None
 
     def give_up(self, item: T) -> None:
         """Take a waiting item out of the line."""

@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.fairness import Line
 from gateway.finished import Finished, remembered_error
 from gateway.job import Job, without_bytes
+from gateway.memory import Memory
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Event, ImageRequest, Result
 
@@ -35,8 +36,15 @@ Run = Callable[[Job], Awaitable[Result]]
 class Jobs:
     """Takes jobs in, lets as many work as the limits allow, and remembers the finished ones for a while."""
 
-    def __init__(self, limits: Limits, run: Run, on_event: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        run: Run,
+        on_event: Callable[[Event], None] = lambda event: None,
+        memory: Memory | None = None,
+    ) -> None:
         self.limits = limits
+        self.memory = memory or Memory()
         self.draining = False
         self.on_end: list[Callable[[Job], None]] = []
         self.on_sent: Callable[[Job], None] = lambda job: None
@@ -65,13 +73,15 @@ class Jobs:
     ) -> Job:
         """Take a job in, or find the one that the same *key* (or, for a client's own retry, *again*, the same body)
         has already started. Raise `BusyError` when all places are taken, `ConflictError` when the key is used for
-        another body, `UnavailableError` while shutting down."""
+        another body, `UnavailableError` while shutting down and while memory is short."""
         earlier = self._claims.find(caller.name, key, fingerprint, again)
         if earlier:
             earlier.attached = earlier.attached and attached
             return earlier
         if self.draining:
             raise UnavailableError("the gateway is shutting down; try again in a moment", retry_after=5)
+        self.refuse_when_short()
+        self._start_following()
         self._refuse_when_full(caller)
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
@@ -85,6 +95,15 @@ class Jobs:
             job.tell("queued", {"position": self._line.position(job)})
             self._watch_the_line()
         return job
+
+    def refuse_when_short(self) -> None:
+        """Raise `UnavailableError` while there is too little memory left for another picture."""
+        if self.memory.full:
+            raise UnavailableError(
+                "the gateway has too little memory left for another picture; try again in a moment",
+                code="out_of_memory",
+                retry_after=max(2.0, min(self._seconds, 30.0)),
+            )
 
     def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
         """Find the job that a repeated call means, without starting one; raise `ConflictError` as `submit` does."""
@@ -236,8 +255,16 @@ class Jobs:
             assert job.started is not None
             assert job.ended is not None
             self._seconds += 0.1 * (job.ended - job.started - self._seconds)
-            for following in self._line.leave(job.caller.name):
-                self._start(following)
+            self._line.leave(job.caller.name)
+            self._start_following()
+
+    def _start_following(self) -> None:
+        # Whoever waits was promised a picture: while memory is short they get theirs one after the other.
+        while self._line.waiting and not (self._line.running and self.memory.full):
+            following = self._line.following()
+            if following is None:
+                return
+            self._start(following)
 
     def _forget_old(self) -> None:
         for job in self._finished.surplus(time.time()):
@@ -262,6 +289,7 @@ class Jobs:
     async def _tick(self) -> None:
         while self._line.waiting:
             await asyncio.sleep(1)
+            self._start_following()
             for place, job in enumerate(self._line.order(), 1):
                 if job.watched and job.events[-1].data.get("position") != place:
                     job.tell("queued", {"position": place})

@@ -49,7 +49,7 @@ STATUSES = {
     206: "The part that was asked for.",
     302: "The picture lies at the address in `Location`.",
     304: "What you have is still right.",
-    503: "Shutting down.",
+    503: "Shutting down, or short of memory.",
 }
 IN_PATH = re.compile(r"\{([a-z_]+)(?::[^{}]*)?\}")
 

@@ -207,7 +207,12 @@ def _pictures() -> dict[str, Schema]:
 
 
 def _about() -> dict[str, Schema]:
-    health = {"status": one_of("ok", "draining"), "models": whole("", 0), "jobs": mapped()}
+    memory = {
+        "used": or_null(whole("Bytes in use, where there is a limit.", 0)),
+        "limit": or_null(whole("Bytes that may be.", 1)),
+        "full": flag("New pictures are refused with a 503 until it is false again."),
+    }
+    health = {"status": one_of("ok", "draining"), "models": whole("", 0), "jobs": mapped(), "memory": obj(memory)}
     call = obj({"body": or_null(text())}, {"method": text(), "url": text(), "headers": mapped(), "target": text()})
     explanation = {
         "object": always("explanation"),

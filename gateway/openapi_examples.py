@@ -120,7 +120,12 @@ ANSWERS: dict[str, Any] = {
         "error": None,
         "events_url": f"https://images.example.com/v1/jobs/{JOB}/events",
     },
-    "Health": {"status": "ok", "models": 3, "jobs": {"running": 1, "waiting": 0}},
+    "Health": {
+        "status": "ok",
+        "models": 3,
+        "jobs": {"running": 1, "waiting": 0},
+        "memory": {"used": 98304000, "limit": 536870912, "full": False},
+    },
     "Error": {
         "error": {
             "message": "size is 'huge'; write it as 1024x1024, as a ratio like 16:9, or auto",

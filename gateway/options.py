@@ -126,12 +126,22 @@ def _size(value: Any) -> Any:
     return Size.parse(value) if isinstance(value, str) else value
 
 
+def _memory(value: Any) -> int | str:
+    if value in ("auto", "off"):
+        return str(value)
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise ValueError("not auto, off or a size in bytes; write it like auto, 512MiB, 2GiB") from None
+
+
 def _json(kind: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": kind if kind == "string" else [kind, "string"], "examples": list(examples)})
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _json("number", "30s", "5m", "1h30m")]
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), _json("integer", "200kB", "64MiB")]
+MemoryOption = Annotated[int | str, BeforeValidator(_memory), _json("integer", "auto", "off", "512MiB")]
 RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/minute"), PlainSerializer(str)]
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})

@@ -20,6 +20,7 @@ from gateway.generation import Generation
 from gateway.job import Job
 from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
+from gateway.memory import make_memory
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.registry import Registry
@@ -70,7 +71,8 @@ class Runtime:
         generation = Generation(self.router, self._results, self.settings.fetch.pixels, self.settings.jobs.per_backend)
         self._pipeline = Pipeline(generation)
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
-        self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event)
+        self.memory = make_memory(self.settings.jobs.memory)
+        self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event, self.memory)
         records = make_records(self.settings.jobs.state)
         self._records = JobRecords(records, self.settings.jobs.keep) if records else None
         self._stack = AsyncExitStack()
@@ -187,6 +189,7 @@ class Runtime:
             "status": "draining" if self.jobs.draining else "ok",
             "models": len(self.settings.models),
             "jobs": self.jobs.counts,
+            "memory": self.memory.health(),
             "backends": backends,
             "resting": self.router.health(),
             "quarantined": [plugin.name for plugin in self.registry.quarantined],

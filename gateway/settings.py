@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.options import ByteSize, Duration, Keys, Secret, SizeOption, Words, parse_host_port
+from gateway.options import ByteSize, Duration, Keys, MemoryOption, Secret, SizeOption, Words, parse_host_port
 from gateway.values import Size
 
 Fit = Literal["crop", "pad", "scale", "leave"]
@@ -60,6 +60,8 @@ class Jobs:
     """Limits of the work in progress; *per_caller* 0 means that one caller may use all places;
     *per_backend* bounds the calls at once of a backend component by its name.
 
+    *memory* is the bytes this process may take: above 85 % of them new pictures are refused with a 503, while what runs
+    ends and what is stored is served. ``auto`` takes the limit that the system has set, if any; ``off`` none.
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
     white space, so that proxies do not cut it; 0 switches that off. *state* is a file, or a ``redis://`` URL, that
     finished jobs survive in. *webhook_keys* sign the messages to callers' servers.
@@ -70,6 +72,7 @@ class Jobs:
     per_caller: Annotated[int, Field(ge=0)] = 0
     per_backend: Mapping[str, Annotated[int, Field(ge=1)]] = field(default_factory=dict)
     timeout: Duration = 600
+    memory: MemoryOption = "auto"
     keep: Duration = 3600
     keep_alive: Duration = 50
     state: str | None = None
@@ -78,6 +81,8 @@ class Jobs:
     def __post_init__(self) -> None:
         if not self.timeout:
             raise ValueError("timeout must not be 0: a job that hangs would hold its place for ever")
+        if self.memory == 0:
+            raise ValueError("memory must not be 0: nothing could ever be made; write off for no limit")
         for key in self.webhook_keys:
             if key.startswith("whsec_"):
                 try:

@@ -10,8 +10,11 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
+from gateway.runtime import RUNTIME
 from gateway.settings import Server
 
+LARGE = 2**20
+"""Bytes of a body from which memory is looked at before it is read."""
 JSON_TYPES = {"application/json", "application/octet-stream", ""}
 
 
@@ -19,6 +22,7 @@ async def read_body(request: web.Request, server: Server) -> bytes:
     """Read the whole body; raise `BodyTooLargeError`, or `SlowBodyError` when it takes longer than *body_timeout*."""
     if (request.content_length or 0) > server.max_body:
         raise _too_large(server)
+    refuse_when_short(request)
     try:
         # Most bodies have come with their headers; there is nothing to wait for then.
         async with asyncio.timeout(None if request.content.is_eof() else server.body_timeout):
@@ -30,6 +34,13 @@ async def read_body(request: web.Request, server: Server) -> bytes:
     except (ValueError, web.RequestPayloadError) as error:
         raise RequestError(f"the body could not be read: {error}", code="invalid_body") from error
     return body
+
+
+def refuse_when_short(request: web.Request) -> None:
+    """Raise before a large body, or one of unknown length, takes memory that there is too little of."""
+    length = request.content_length
+    if (length is None or length >= LARGE) and request.can_read_body:
+        request.app[RUNTIME].jobs.refuse_when_short()
 
 
 async def read_json(request: web.Request, server: Server) -> dict[str, Any]:

@@ -17,6 +17,8 @@ async def input_images(urls: Sequence[str], runtime: Runtime, param: str) -> tup
     """Fetch and check every input picture; raise `RequestError` naming *param*."""
     if len(urls) > MOST_INPUTS:
         raise RequestError(f"{len(urls)} input pictures were sent; at most {MOST_INPUTS} are taken", param=param)
+    if urls:
+        runtime.jobs.refuse_when_short()
     left = most = max(runtime.settings.server.max_body, runtime.settings.fetch.limit)
     images: list[Image] = []
     for url in urls:
