@@ -15,6 +15,8 @@ from gateway.errors import GatewayError, RequestError
 from gateway.settings import Server
 
 BACKLOG = 1024
+LINGERING = 10.0
+"""Seconds at most for which a body that nobody wants is read, so that its sender can see the answer."""
 REASONS: dict[type[Exception], str] = {
     LineTooLong: "one of its lines is too long",
     InvalidURLError: "the address in its first line cannot be read",
@@ -75,6 +77,7 @@ async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
         origins=settings.origins,
         loop=loop,
         keepalive_timeout=settings.keep_alive,
+        lingering_time=min(LINGERING, settings.body_timeout),
         access_log=None,
     )
     return await loop.create_server(connect, settings.host, settings.port, backlog=BACKLOG)

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.cors import is_preflight, plain_options
 from gateway.endpoints.answers import CALLER, REQUEST_ID, error_response, new_request_id
@@ -23,6 +23,7 @@ from gateway.values import Credentials, Secret
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SPOKEN = (HttpVersion11, HttpVersion10)
 VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 PUBLIC: web.AppKey[set[str]] = web.AppKey("public_paths", set)
 """Paths (as the router writes them) that ask for no key; every other route does."""
@@ -36,6 +37,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     asked = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = identity = asked if VALID_ID.fullmatch(asked) else new_request_id()
     try:
+        _check_form(request)
         if request.method == "OPTIONS" and not (is_preflight(request) and _is_public(request)):
             return plain_options(request)
         if request.match_info.http_exception is None and not _is_public(request):
@@ -54,6 +56,19 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("request %s failed by a fault of the gateway", identity)
         return _told(request, GatewayError("an internal error; the gateway's log names it by the request id"))
     return response
+
+
+def _check_form(request: web.Request) -> None:
+    """Refuse what aiohttp's parser lets pass: the HTTP of 1991 or of 2015, and bodies that nobody can unpack."""
+    if request.version not in SPOKEN:
+        error = RequestError("HTTP/1.1 and HTTP/1.0 are spoken here", code="malformed_request")
+    elif hdrs.TRANSFER_ENCODING in request.headers and request.headers[hdrs.TRANSFER_ENCODING].lower() != "chunked":
+        error = RequestError("the one transfer encoding known here is chunked", code="malformed_request")
+    else:
+        return
+    # What comes next may be anything.
+    request.protocol.close()
+    raise error
 
 
 async def add_identity(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,4 +1,4 @@
-"""The application as the network meets it: raw bytes, paths, proxies, and addresses in answers."""
+"""The application as the network meets it: raw bytes, paths, and addresses in answers; see ``fronts`` for torn ones."""
 
 import asyncio
 import time
@@ -46,97 +46,6 @@ def statuses(got):
     return [int(part[:3]) for part in got.split(b"HTTP/1.1 ")[1:] + got.split(b"HTTP/1.0 ")[1:]]
 
 
-SMUGGLED = f"GET /smuggled HTTP/1.1\r\nHost: x\r\n{AUTH}\r\n"
-CHUNKED = "Transfer-Encoding: chunked\r\n"
-SMUGGLING = {
-    "CL and TE": post(f"Content-Length: 5\r\n{CHUNKED}", "0\r\n\r\n" + SMUGGLED),
-    "TE and CL": post(f"{CHUNKED}Content-Length: 4\r\n", "1\r\nx\r\n0\r\n\r\n" + SMUGGLED),
-    "two lengths": post(f"Content-Length: 18\r\nContent-Length: {18 + len(SMUGGLED)}\r\n", BODY + SMUGGLED),
-    "two equal lengths": post("Content-Length: 18\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "length list": post("Content-Length: 18, 18\r\n", BODY + SMUGGLED),
-    "plus length": post("Content-Length: +18\r\n", BODY + SMUGGLED),
-    "minus length": post("Content-Length: -1\r\n", BODY + SMUGGLED),
-    "hex length": post("Content-Length: 0x12\r\n", BODY + SMUGGLED),
-    "underscore length": post("Content-Length: 1_8\r\n", BODY + SMUGGLED),
-    "wordy length": post("Content-Length: eighteen\r\n", BODY + SMUGGLED),
-    "empty length": post("Content-Length:\r\n", BODY + SMUGGLED),
-    "huge length": post(f"Content-Length: {'9' * 400}\r\n", BODY + SMUGGLED),
-    "xchunked": post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n" + SMUGGLED),
-    "chunked, identity": post("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n" + SMUGGLED),
-    "identity": post("Transfer-Encoding: identity\r\n", BODY + SMUGGLED),
-    "two encodings": post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n" + SMUGGLED),
-    "chunked twice": post("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n" + SMUGGLED),
-    "vertical tab": post("Transfer-Encoding:\x0bchunked\r\n", "0\r\n\r\n" + SMUGGLED),
-    "space before colon": post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n" + SMUGGLED),
-    "length with space before colon": post("Content-Length : 18\r\n", BODY + SMUGGLED),
-    "folded header": post("Content-Length: 18\r\nX: a\r\n b\r\n", BODY + SMUGGLED),
-    "folded length": post("Content-Length:\r\n 18\r\n", BODY + SMUGGLED),
-    "bare CR": post("Content-Length: 18\rX: y\r\n", BODY + SMUGGLED),
-    "CR in value": post("X: a\rb\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "NUL in value": post("X: a\0b\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "NUL in name": post("X\0: a\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "empty name": post(": a\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "no colon": post("nothing\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "two hosts": post("Host: y\r\nContent-Length: 18\r\n", BODY + SMUGGLED),
-    "hex chunk with 0x": post(CHUNKED, "0x12\r\n" + BODY + "\r\n0\r\n\r\n" + SMUGGLED),
-    "negative chunk": post(CHUNKED, "-1\r\nx\r\n0\r\n\r\n" + SMUGGLED),
-    "plus chunk": post(CHUNKED, "+12\r\n" + BODY + "\r\n0\r\n\r\n" + SMUGGLED),
-    "huge chunk": post(CHUNKED, "f" * 40 + "\r\n" + BODY + SMUGGLED),
-    "wordy chunk": post(CHUNKED, "zz\r\n" + BODY + "\r\n0\r\n\r\n" + SMUGGLED),
-    "chunk with spaces": post(CHUNKED, " 12 \r\n" + BODY + "\r\n0\r\n\r\n" + SMUGGLED),
-    "chunk longer than said": post(CHUNKED, "3\r\n" + BODY + "\r\n0\r\n\r\n" + SMUGGLED),
-    "line feeds in chunks": post(CHUNKED, "12\n" + BODY + "\n0\n\n" + SMUGGLED),
-}
-REFUSED = {
-    "HTTP/2 preface": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/0.9": "GET /v1/models\r\n\r\n",
-    "HTTP/3.7": "GET / HTTP/3.7\r\nHost: x\r\n\r\n",
-    "HTTP/1.10": "GET / HTTP/1.10\r\nHost: x\r\n\r\n",
-    "lower-case version": "GET / http/1.1\r\nHost: x\r\n\r\n",
-    "an unknown method": "BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a method with a bracket": "GE(T / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "space in path": "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "control character in path": "GET /a\x01b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "NUL in path": "GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "9 KB path": f"GET /{'a' * 9_000} HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a long header": f"GET / HTTP/1.1\r\nHost: x\r\nX: {'a' * 9_000}\r\n\r\n",
-    "129 headers": "GET / HTTP/1.1\r\n" + "".join(f"X-{n}: y\r\n" for n in range(129)) + "\r\n",
-    "10,000 cookies": "GET / HTTP/1.1\r\nHost: x\r\n" + "Cookie: a=b\r\n" * 10_000 + "\r\n",
-    "noise": "\x00\x01\x02\x03 nothing\r\n\r\n",
-    "only line ends": "\r\n" * 1_000 + "x\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("name", SMUGGLING)
-async def test_a_torn_request_never_hides_a_second_one(gateway, fake, name):
-    """One answer at most for what frames itself in two ways, and no picture from it."""
-    got = await raw(gateway, SMUGGLING[name], seconds=0.8)
-
-    assert b"path_not_found" not in got, got
-    assert len(statuses(got)) <= 1, got
-    assert all(status in {400, 408, 413, 501} for status in statuses(got)), got
-    assert not fake.calls
-    assert (await gateway.get("/v1/models")).status == 200
-
-
-@pytest.mark.parametrize("name", REFUSED)
-async def test_what_is_no_request_is_refused_and_the_connection_closed(gateway, name):
-    """A 4xx or 505, or silence; never a 500."""
-    began = time.monotonic()
-    got = await raw(gateway, REFUSED[name])
-
-    assert all(400 <= status < 500 or status == 505 for status in statuses(got)), got
-    assert time.monotonic() - began < 2.5, "the connection stayed open"
-    assert (await gateway.get("/v1/models")).status == 200
-
-
-async def test_a_client_hello_on_the_plain_port_is_refused(gateway):
-    """TLS where none is spoken."""
-    got = await raw(gateway, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500)
-
-    assert not got or statuses(got) == [400]
-
-
 @pytest.mark.parametrize("line", [f"Authorization : Bearer {CALLER_KEY}", f"Authorization: Bearer {CALLER_KEY}\x01"])
 async def test_a_torn_header_does_not_carry_a_key_into_the_log(gateway, line):
     """The server's parser would write the line down; the watch over all logs looks for it."""
@@ -146,22 +55,6 @@ async def test_a_torn_header_does_not_carry_a_key_into_the_log(gateway, line):
 
     assert statuses(got) == [400]
     writer.close()
-
-
-async def test_trailers_do_not_end_the_gateway(gateway, fake):
-    """A flood after the last chunk is refused or ignored; nothing of it counts as headers."""
-    trailers = "".join(f"X-{n}: y\r\n" for n in range(10_000))
-    got = await raw(gateway, post(CHUNKED, f"12\r\n{BODY}\r\n0\r\n{trailers}\r\n"), seconds=1)
-
-    assert statuses(got) in ([200], [400], [])
-    assert (await gateway.get("/v1/models")).status == 200
-
-
-async def test_pipelined_requests_are_answered_in_order(gateway):
-    """Each one gets its own answer."""
-    got = await raw(gateway, GOOD * 20 + "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-
-    assert statuses(got) == [200] * 21
 
 
 @pytest.mark.parametrize(
