@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,11 @@ class Behind:
         return (self.folder / "stderr.txt").read_text()
 
 
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """The gateway of this module's tests."""
-    folder = tmp_path_factory.mktemp("behind")
+@contextmanager
+def serving(folder: Path, yaml: str) -> Iterator[Behind]:
+    """Run the gateway with *yaml* in *folder* until the block ends."""
     port = free_port()
-    (folder / "config.yaml").write_text(YAML.format(port=port))
-    (folder / "writes.py").write_text(WRITES)
+    (folder / "config.yaml").write_text(yaml.format(port=port))
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     with (folder / "stderr.txt").open("w") as stderr:
         popen = subprocess.Popen(
@@ -81,6 +79,15 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
         popen.terminate()
         popen.wait(20)
         popen.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """The gateway of this module's tests."""
+    folder = tmp_path_factory.mktemp("behind")
+    (folder / "writes.py").write_text(WRITES)
+    with serving(folder, YAML) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module")
