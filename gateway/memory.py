@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ FULL = 0.85
 SAMPLE_EVERY = 0.25
 FREE_EVERY = 5.0
 """Seconds between two tries to give free blocks back to the system; each costs milliseconds."""
+
+STACK = 2**20
+"""Bytes of a thread's stack where addresses are limited; the usual 8 MiB would take them for nothing."""
+M_ARENA_MAX = -8
 
 TOTAL, RESIDENT, DATA = 0, 1, 5
 """The fields of ``/proc/self/statm`` that the kinds of limits are about."""
@@ -67,6 +72,15 @@ class Memory:
         full = self.full
         limit, used = self._nearest()
         return {"used": used, "limit": limit.most, "full": full}
+
+    def spare_addresses(self) -> None:
+        """Where addresses are limited, let threads reserve few of them; call before there are any threads."""
+        if any(limit.field != RESIDENT for limit in self._limits):
+            threading.stack_size(STACK)
+            try:
+                ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+            except (OSError, AttributeError):
+                log.debug("this C library has no mallopt")
 
     def warning(self) -> str | None:
         """Say so if the limit leaves no room for any work, now at the start."""

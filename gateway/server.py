@@ -53,6 +53,7 @@ def _set_up_logging() -> None:
 
 async def _serve(configuration: Configuration, announce: Callable[[str], None]) -> int:
     runtime = make_runtime(configuration)
+    runtime.memory.spare_addresses()
     server = runtime.settings.server
     runner = web.AppRunner(
         make_app(runtime),
