@@ -16,7 +16,7 @@ from gateway.endpoints.images import generations
 from gateway.endpoints.jobs import cancel_job, follow_job, list_jobs, show_job
 from gateway.endpoints.models import list_models, show_model
 from gateway.endpoints.responses import responses
-from gateway.endpoints.stored import delete, image, proxy, show, show_all
+from gateway.endpoints.stored import delete, image, link, proxy, show, show_all
 from gateway.endpoints.welcome import docs, page, welcome
 from gateway.middleware import OPEN, PUBLIC, add_identity, around, defer_expect
 from gateway.openapi import make_document
@@ -83,6 +83,7 @@ def routes() -> list[tuple[str, str, Handler]]:
         ("GET", "/v1/pictures", show_all),
         ("GET", "/v1/pictures/{key}", show),
         ("DELETE", "/v1/pictures/{key}", delete),
+        ("POST", "/v1/pictures/{key}/links", link),
     ]
     return paths + [(method, PREFIX + path, handler) for method, path, handler in paths[:7]]
 

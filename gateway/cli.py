@@ -7,6 +7,7 @@ import click
 from gateway.commands.check import check
 from gateway.commands.explain import explain, generate
 from gateway.commands.keys import keys
+from gateway.commands.links import links
 from gateway.commands.pictures import pictures
 from gateway.commands.plugins import plugins
 from gateway.commands.schema import schema
@@ -19,5 +20,5 @@ def main() -> None:
     """One OpenAI-compatible endpoint and one key in front of many image models."""
 
 
-for command in (serve, check, schema, plugins, keys, pictures, explain, generate):
+for command in (serve, check, schema, plugins, keys, links, pictures, explain, generate):
     main.add_command(command)

@@ -203,6 +203,7 @@ def _pictures() -> dict[str, Schema]:
         "PictureDetails": obj({**picture, **more}, {"revised_prompt": or_null(text()), "seed": or_null(whole())}),
         "PictureList": _page(ref("Picture")),
         "DeletedPicture": obj(gone),
+        "PictureLink": obj({"object": always("picture.link"), "url": LINK, "expires": TIME}),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from gateway.copy_links import LARGEST_SIDE as LARGEST_LINKED
 from gateway.endpoints.fields import LARGEST_SIDE, MOST_PICTURES, SPELLINGS
 from gateway.endpoints.inputs import MOST_INPUTS
 from gateway.endpoints.responses_body import ACTIONS, EXTRAS
 from gateway.endpoints.responses_input import CALL
 from gateway.openapi_schema import Schema, any_of, flag, listed, mapped, number, obj, one_of, or_null, ref, text, whole
 from gateway.settings import RATIOS
+from gateway.transforms import FORMATS
 
 SIDE = whole(f"Pixels, with the other side; at most {LARGEST_SIDE}.", 1, LARGEST_SIDE)
 
@@ -121,7 +123,20 @@ def requests() -> dict[str, Schema]:
             {"model": fields["model"], **extras, **calling, "metadata": or_null(mapped()), "tool_choice": {}},
         ),
         "ImageTool": _tool(),
+        "LinkRequest": _link(),
     }
+
+
+def _link() -> Schema:
+    copy = {
+        "width": whole("At most this wide; the ratio stays, nothing is enlarged.", 1, LARGEST_LINKED),
+        "height": whole("At most this high.", 1, LARGEST_LINKED),
+        "format": text(f"One of {', '.join(f'`{kind}`' for kind in FORMATS)}."),
+        "quality": whole("Of the copy.", 1, 100),
+    }
+    life = any_of(number("", 1), text(), about="For how long: seconds, or text such as `12h`; a day without it.")
+    about = "At least one of `width`, `height`, `format` and `quality`."
+    return obj({}, {name: or_null(schema) for name, schema in (copy | {"expires_in": life}).items()}, about)
 
 
 def _with_picture(schema: Schema) -> Schema:

@@ -71,10 +71,12 @@ JOB = parameter("path", "id", text(), "The job's id.")
 KEY = parameter("path", "key", text(), "The picture's id.")
 COPY = (
     parameter("path", "key", text(), "The picture's id, with or without the extension of its type."),
-    parameter("query", "w", whole("", 1), "A smaller copy, this wide; one of the configured sizes."),
-    parameter("query", "h", whole("", 1), "A smaller copy, this high; one of the configured sizes."),
+    parameter("query", "w", whole("", 1), "A smaller copy, this wide; one of the configured sizes, or signed."),
+    parameter("query", "h", whole("", 1), "A smaller copy, this high; one of the configured sizes, or signed."),
     parameter("query", "format", text(enum=[*FORMATS, "jpg"]), "A copy of another type."),
     parameter("query", "quality", whole("", QUALITIES[0], QUALITIES[-1]), "Of the copy, in steps of five."),
+    parameter("query", "expires", text(), "Until when a signed link holds."),
+    parameter("query", "signature", text(), "The signature of a link of `POST /v1/pictures/{key}/links`."),
     parameter("query", "download", text(enum=["1", "true"]), "Have browsers save it."),
 )
 PROXIED = (
@@ -125,8 +127,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/pictures"): Operation("Pictures", {200: _json("PictureList")}, {}, PAGING, (400, 401)),
     ("GET", "/v1/pictures/{key}"): Operation("Pictures", {200: _json("PictureDetails")}, {}, (KEY,), (401, 404)),
     ("DELETE", "/v1/pictures/{key}"): Operation("Pictures", {200: _json("DeletedPicture")}, {}, (KEY,), (401, 404)),
+    ("POST", "/v1/pictures/{key}/links"): Operation(
+        "Pictures", {200: _json("PictureLink")}, {JSON: ref("LinkRequest")}, (KEY,), (400, 401, 404, 413, 415)
+    ),
     ("GET", "/image/{key}"): Operation(
-        "Pictures", {200: PICTURE, 206: PICTURE, 302: {}, **SIZED}, {}, COPY, (502, 503)
+        "Pictures", {200: PICTURE, 206: PICTURE, 302: {}, **SIZED}, {}, COPY, (403, 502, 503)
     ),
     ("GET", "/image-proxy"): Operation("Pictures", {200: PICTURE}, {}, PROXIED, (400, 403, 404, 415, 502, 504)),
     ("GET", "/health"): Operation("About", {200: _json("Health"), 503: _json("Health")}),

@@ -39,6 +39,8 @@ class Server:
     *public_url* is how browsers reach it; without it the Host header counts, and ``X-Forwarded-*`` only from
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
     *error_codes* renames errors for clients of an older service: ``model_not_found: 400 unsupported_image_model``.
+    Beyond *max_connections* clients are sent away with a 503; the system's limit of open files may allow fewer.
+    A reader who takes nothing of a stream for *send_timeout* is cut off.
     A stop waits *shutdown_timeout* for running jobs, and at least *drain_delay*, with health at 503 meanwhile.
     """
 
@@ -50,6 +52,8 @@ class Server:
     max_body: ByteSize = 25 * 2**20
     body_timeout: Duration = 30
     keep_alive: Duration = 75
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    send_timeout: Duration = 30
     shutdown_timeout: Duration = 60
     drain_delay: Duration = 0
     error_codes: Mapping[str, Annotated[str, Field(pattern=r"^[45][0-9][0-9] [a-z_]+$")]] = field(default_factory=dict)
@@ -129,7 +133,8 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Proxy:
-    """``GET /image-proxy``: *keys* sign links (the first signs, all verify); *hosts* may be asked for by ``url=``."""
+    """``GET /image-proxy``: *hosts* may be asked for by ``url=``, other URLs only by links that *keys* sign (the first
+    signs, all verify). The same keys sign links to copies of stored pictures in sizes that are not listed."""
 
     keys: tuple[Secret, ...] = ()
     hosts: Words = ()
@@ -143,8 +148,9 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Serving:
-    """How stored pictures leave: *sizes* are the widths and heights allowed in ``?w=`` and ``?h=``; *negotiate* picks
-    WebP or AVIF by the Accept header; *max_age* bounds ``Cache-Control``; *cache* is for derived pictures."""
+    """How stored pictures leave: *sizes* are the widths and heights allowed in ``?w=`` and ``?h=`` without a signature
+    (see *proxy*); *negotiate* picks WebP or AVIF by the Accept header; *max_age* bounds ``Cache-Control``; *cache* is
+    for derived pictures."""
 
     sizes: tuple[int, ...] = (64, 128, 256, 320, 480, 512, 640, 768, 1024, 1280, 1536, 2048)
     negotiate: bool = False

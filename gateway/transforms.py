@@ -12,7 +12,6 @@ from gateway.derive import DerivedCache, derive
 from gateway.errors import RequestError
 from gateway.imaging import EXTENSIONS
 from gateway.retouch import media_type_of
-from gateway.settings import Serving
 from gateway.values import Image, StoredPicture
 
 FORMATS = ("webp", "avif", "jpeg", "png")
@@ -61,18 +60,22 @@ class Transform:
         return await cache.get(found.meta.key, found.meta.sha256, replace(self, negotiated=False), made)
 
 
-def read_transform(query: Mapping[str, str], accept: str, media_type: str, settings: Serving) -> Transform:
+def read_transform(query: Mapping[str, str], sizes: Iterable[int]) -> Transform:
     """Read the parameters; raise RequestError that names what is allowed."""
-    wanted = Transform(
-        width=_choice(query, "w", settings.sizes),
-        height=_choice(query, "h", settings.sizes),
-        output_format=_format(query.get("format")),
+    return Transform(
+        width=_choice(query, "w", sizes),
+        height=_choice(query, "h", sizes),
+        output_format=read_format(query.get("format")),
         quality=_choice(query, "quality", QUALITIES),
     )
-    if settings.negotiate and wanted.output_format is None:
-        modern = next((kind for kind in MODERN if media_type in PLAIN and _accepts(accept, kind)), None)
-        wanted = replace(wanted, output_format=EXTENSIONS[modern] if modern else None, negotiated=True)
-    return wanted.for_type(media_type)
+
+
+def negotiated(wanted: Transform, accept: str, media_type: str) -> Transform:
+    """Let the Accept header choose the type where none was asked for."""
+    if wanted.output_format is not None:
+        return wanted
+    modern = next((kind for kind in MODERN if media_type in PLAIN and _accepts(accept, kind)), None)
+    return replace(wanted, output_format=EXTENSIONS[modern] if modern else None, negotiated=True)
 
 
 def _choice(query: Mapping[str, str], name: str, allowed: Iterable[int]) -> int | None:
@@ -84,7 +87,8 @@ def _choice(query: Mapping[str, str], name: str, allowed: Iterable[int]) -> int 
     return int(text)
 
 
-def _format(text: str | None) -> str | None:
+def read_format(text: str | None) -> str | None:
+    """Read the name of a format that copies can have; raise RequestError for others."""
     name = "jpeg" if text in {"jpg", "JPG"} else text.lower() if text is not None else None
     if name is not None and name not in FORMATS:
         raise RequestError(f"format must be one of {', '.join(FORMATS)}", param="format")

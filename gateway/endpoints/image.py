@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 from aiohttp import web
 
 from gateway.contracts import Storage
+from gateway.copy_links import CopyLink, verify_copy
 from gateway.derive import DerivedCache
 from gateway.endpoints.sending import Sending
 from gateway.errors import NotFoundError, RequestError, StorageError
 from gateway.imaging import EXTENSIONS
 from gateway.serving import SAFE, Shown, caching, disposition, fits, precondition, read_key, wanted_part
 from gateway.settings import Serving
-from gateway.transforms import Transform, read_transform
+from gateway.transforms import Transform, negotiated, read_transform
 from gateway.values import StoredPicture
 
 
@@ -25,23 +26,44 @@ async def serve_picture(
     settings: Serving,
     cache: DerivedCache | None = None,
     clock: Callable[[], float] = time.time,
+    keys: Sequence[str] = (),
 ) -> web.StreamResponse:
-    """Answer with the picture that the path names, from whichever of *storages* has it."""
+    """Answer with the picture that the path names, from whichever of *storages* has it.
+
+    Links signed with one of *keys* may ask for copies of any size; without keys only the list of sizes counts.
+    """
     name = read_key(request.match_info["key"])
+    # A link that is not good is refused before anything is looked up for it.
+    link = _signed(request, name[0], keys, clock()) if name and keys else None
     found = await find_picture(storages, name[0]) if name else None
     if name is None or found is None or not fits(name[1], found.meta.media_type):
         raise NotFoundError("there is no such picture, or it has expired")
     if found.meta.media_type not in EXTENSIONS:
         raise StorageError("what the storage holds under this key is not a picture")
-    transform = read_transform(request.query, request.headers.get("Accept", ""), found.meta.media_type, settings)
+    transform = _wanted(request, link, found.meta.media_type, settings)
     attached = request.query.get("download") in {"1", "true"}
+    now = clock()
+    kept = caching(found.meta, now, min(settings.max_age, link.expires - now) if link else settings.max_age)
     if transform.needed:
-        return await _serve_copy(request, found, transform, settings, cache, clock(), attached)
+        return await _serve_copy(request, found, transform, cache, kept, attached)
     if found.redirect and request.method == "GET" and not attached:
         return web.Response(status=302, headers={"Location": found.redirect, "Cache-Control": "no-store"})
     shown = Shown(found.meta.media_type, found.meta.length, found.meta.sha256)
-    headers = _headers(found, shown, transform, caching(found.meta, clock(), settings.max_age), attached)
+    headers = _headers(found, shown, transform, kept, attached)
     return await _answer(request, found, shown, headers, None)
+
+
+def _signed(request: web.Request, key: str, keys: Sequence[str], now: float) -> CopyLink | None:
+    if not request.query.keys() & {"signature", "expires"}:
+        return None
+    return verify_copy(request.rel_url.raw_query_string, key, keys, now)
+
+
+def _wanted(request: web.Request, link: CopyLink | None, media_type: str, settings: Serving) -> Transform:
+    wanted = link.copy if link else read_transform(request.query, settings.sizes)
+    if settings.negotiate:
+        wanted = negotiated(wanted, request.headers.get("Accept", ""), media_type)
+    return wanted.for_type(media_type)
 
 
 async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture | None:
@@ -62,14 +84,13 @@ async def _serve_copy(
     request: web.Request,
     found: StoredPicture,
     transform: Transform,
-    settings: Serving,
     cache: DerivedCache | None,
-    now: float,
+    kept: dict[str, str],
     attached: bool,
 ) -> web.StreamResponse:
     image = await transform.make(found, cache)
     shown = Shown(image.media_type, len(image.data), f"{found.meta.sha256}-{transform.name}")
-    headers = _headers(found, shown, transform, caching(found.meta, now, settings.max_age), attached)
+    headers = _headers(found, shown, transform, kept, attached)
     return await _answer(request, found, shown, headers, image.data)
 
 

@@ -41,7 +41,7 @@ async def list_pictures(request: web.Request, storages: Mapping[str, Storage], b
 
 async def show_picture(request: web.Request, storages: Mapping[str, Storage], base: str) -> web.Response:
     """Show what is known of one of the caller's pictures."""
-    meta = await _own(request, storages)
+    meta = await own_picture(request, storages)
     details = {"original_prompt": meta.details.get("original"), "job": meta.details.get("job")}
     details |= {name: meta.details.get(name) for name in ("revised_prompt", "seed", "receipt")}
     return json_response(_summary(meta, base) | {"sha256": meta.sha256} | details, headers=PRIVATE)
@@ -51,14 +51,14 @@ async def delete_picture(
     request: web.Request, storages: Mapping[str, Storage], cache: DerivedCache | None = None
 ) -> web.Response:
     """Delete one of the caller's pictures wherever its bytes lie, copies made of it too."""
-    meta = await _own(request, storages)
+    meta = await own_picture(request, storages)
     if cache is not None:
         cache.forget(meta.key)
     await delete_everywhere(storages.values(), meta.key)
     return json_response({"id": meta.key, "object": "picture.deleted", "deleted": True}, headers=PRIVATE)
 
 
-async def _own(request: web.Request, storages: Mapping[str, Storage]) -> PictureMeta:
+async def own_picture(request: web.Request, storages: Mapping[str, Storage]) -> PictureMeta:
     name = read_key(request.match_info["key"])
     found = await find_picture(outer(storages), name[0]) if name else None
     # Another caller's picture is answered like none at all: its key must not be confirmed.
