@@ -48,24 +48,27 @@ class Generation:
     async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
         """Return *work* with its images and receipt; raise the error of the last target tried."""
         failure: UpstreamError | None = None
+        receipt = work.receipt
         for target, plan in self._router.order(work.request, targets):
-            work = replace(work, receipt=_planned(work.receipt, target, plan))
+            receipt = _planned(receipt, target, plan)
             work.tell("generating", {"target": target.name, "size": str(plan.size or plan.request.size or "")})
             began = time.monotonic()
             try:
                 with self._router.attempt(target):
                     images, failures, unpaid = await self._pictures(work, target, plan, job)
             except UpstreamError as error:
-                work = _failed(work, target, error, time.monotonic() - began)
+                receipt = _failed(receipt, work, target, error, time.monotonic() - began)
                 failure = _named(error, target)
                 if not (error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))):
                     raise failure from None
                 continue
             except RequestError as error:
-                _failed(work, target, error, time.monotonic() - began)
+                _failed(receipt, work, target, error, time.monotonic() - began)
                 raise
-            work = replace(work, receipt=replace(work.receipt, cost=estimate(target, plan, unpaid)))
-            return _delivered(work, target, plan, images, failures, time.monotonic() - began)
+            work.tell("generated", {"target": target.name, "count": len(images), "missing": len(failures)})
+            seconds, cost = time.monotonic() - began, estimate(target, plan, unpaid)
+            receipt = _delivered(receipt, Attempt(target.name, "ok", seconds), plan, cost, len(images), failures)
+            return replace(work, images=tuple(images), receipt=receipt)
         assert failure is not None
         raise failure
 
@@ -137,28 +140,30 @@ class Generation:
             raise
 
 
-def _failed(work: Work, target: Target, error: GatewayError, seconds: float) -> Work:
+def _failed(receipt: Receipt, work: Work, target: Target, error: GatewayError, seconds: float) -> Receipt:
     sent, billed = getattr(error, "sent", True), getattr(error, "billed", None)
     attempt = Attempt(target.name, error.code, seconds, error.message[:300], sent, billed)
     work.tell("attempt_failed", {"target": target.name, "code": error.code, "reason": error.message[:300]})
-    return replace(work, receipt=replace(work.receipt, attempts=(*work.receipt.attempts, attempt)))
+    return replace(receipt, attempts=(*receipt.attempts, attempt))
 
 
 def _delivered(
-    work: Work, target: Target, plan: Plan, images: list[Image], failures: list[GatewayError], seconds: float
-) -> Work:
-    missing = tuple(f"a picture is missing: {error.code}: {error.message[:200]}" for error in failures)
-    receipt = replace(
-        work.receipt,
-        attempts=(*work.receipt.attempts, Attempt(target.name, "ok", seconds)),
-        notes=(*work.receipt.notes, *missing),
+    receipt: Receipt, attempt: Attempt, plan: Plan, cost: float | None, count: int, failures: list[GatewayError]
+) -> Receipt:
+    applied, adjusted = receipt.applied, receipt.adjusted
+    if count < sum(plan.calls):
+        fewer = Change("n", sum(plan.calls), count, "the target made fewer pictures than it was asked for")
+        applied = {name: value for name, value in applied.items() if name != "n"}
+        adjusted = (*adjusted, fewer)
+    missing = (f"a picture is missing: {error.code}: {error.message[:200]}" for error in failures)
+    return replace(
+        receipt,
+        cost=cost,
+        applied=applied,
+        adjusted=adjusted,
+        attempts=(*receipt.attempts, attempt),
+        notes=(*receipt.notes, *missing),
     )
-    if len(images) < sum(plan.calls):
-        fewer = Change("n", sum(plan.calls), len(images), "the target made fewer pictures than it was asked for")
-        applied = {name: value for name, value in receipt.applied.items() if name != "n"}
-        receipt = replace(receipt, applied=applied, adjusted=(*receipt.adjusted, fewer))
-    work.tell("generated", {"target": target.name, "count": len(images), "missing": len(failures)})
-    return replace(work, images=tuple(images), receipt=receipt)
 
 
 def _planned(receipt: Receipt, target: Target, plan: Plan) -> Receipt:

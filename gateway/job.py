@@ -24,7 +24,8 @@ class Job:
     """
 
     __slots__ = (
-        "_waiters",
+        "_enders",
+        "_watchers",
         "attached",
         "caller",
         "created",
@@ -74,7 +75,8 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.readers = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._watchers: list[asyncio.Future[None]] = []
+        self._enders: list[asyncio.Future[None]] = []
 
     @property
     def done(self) -> bool:
@@ -82,7 +84,7 @@ class Job:
 
     @property
     def watched(self) -> bool:
-        return bool(self._waiters)
+        return bool(self._watchers)
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         """Record an event and wake whoever watches; after its end a job has nothing more to tell."""
@@ -91,7 +93,7 @@ class Job:
         event = Event(self.id, len(self.events) + 1, kind, time.time(), data)
         self.events.append(event)
         self.on_event(event)
-        self.wake()
+        self._wake()
 
     def sending(self) -> None:
         """Note that from now on the job may have been paid for."""
@@ -99,11 +101,11 @@ class Job:
             self.sent = True
             self.on_sent(self)
 
-    def wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def _wake(self) -> None:
+        if self._watchers:
+            _release(self._watchers)
+        if self._enders and self.done:
+            _release(self._enders)
 
     async def watch(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield every event with a sequence above *after*, in order, until the job has ended."""
@@ -115,7 +117,7 @@ class Job:
                 yield event
             if self.done:
                 return
-            await self._change()
+            await _woken(self._watchers)
 
     async def begin(self, seconds: float) -> None:
         """Wait until the job waits in line or does its first real step; raise its error if it fails before.
@@ -125,7 +127,7 @@ class Job:
         try:
             async with asyncio.timeout(seconds):
                 while self.state == "running" and len(self.events) == 1:
-                    await self._change()
+                    await _woken(self._watchers)
         except TimeoutError:
             return
         if self.error:
@@ -134,7 +136,7 @@ class Job:
     async def wait(self) -> Result:
         """Wait for the end, and until it is on record; give the result or raise the job's error."""
         while not self.done:
-            await self._change()
+            await _woken(self._enders)
         if self.kept and not self.kept.done():
             # Told too early, a caller could come again after a crash and find nothing of what it has paid for.
             await asyncio.wait({self.kept}, timeout=RECORD_TIMEOUT)
@@ -143,18 +145,11 @@ class Job:
         assert self.result is not None
         return self.result
 
-    async def _change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-
     def forget_bytes(self, *, all_of_them: bool = False) -> int:
         """Let go of pixels that only waiting callers needed; tell how many bytes remain because no storage has them."""
-        if self.result and (all_of_them or all(picture.meta.key for picture in self.result.pictures)):
+        pictures = self.result.pictures if self.result else ()
+        held = any(picture.data for picture in pictures)
+        if self.result and held and (all_of_them or all(picture.meta.key for picture in pictures)):
             self.result = without_bytes(self.result)
         self.request = replace(self.request, images=(), mask=None) if self.request.images else self.request
         for place, event in enumerate(self.events):
@@ -166,3 +161,21 @@ class Job:
 def without_bytes(result: Result) -> Result:
     """Give the same result without its pixels."""
     return replace(result, pictures=tuple(replace(picture, data=b"") for picture in result.pictures))
+
+
+async def _woken(waiters: list[asyncio.Future[None]]) -> None:
+    """Wait among *waiters* until they are released."""
+    waiter = asyncio.get_running_loop().create_future()
+    waiters.append(waiter)
+    try:
+        await waiter
+    finally:
+        if waiter in waiters:
+            waiters.remove(waiter)
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

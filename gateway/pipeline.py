@@ -65,8 +65,10 @@ class Pipeline:
             return done
 
         async def store(work: Work) -> Work:
-            images = tuple(image if _among(image, checked) else self._inspected(image) for image in work.images)
-            return await self._store(replace(work, images=images), recipe.storage, job)
+            if not all(_among(image, checked) for image in work.images):
+                images = tuple(image if _among(image, checked) else self._inspected(image) for image in work.images)
+                work = replace(work, images=images)
+            return await self._store(work, recipe.storage, job)
 
         around = recipe.middlewares
         optimized, generated, stored = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import aiohttp
 
@@ -80,15 +79,15 @@ class Upstream:
     async def close(self) -> None:
         """Close all connections."""
         if self._exchange is not None:
-            await self._exchange.session.close()
+            await self._exchange.close()
             self._exchange = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The open session, for what `send` cannot do (websockets); it bears no credentials."""
+        """A session for what `send` cannot do (websockets); it bears no credentials and follows no redirect."""
         if self._exchange is None:
             raise RuntimeError("the upstream is not open")
-        return self._exchange.session
+        return self._exchange.sockets
 
     def health(self) -> dict[str, int]:
         """Count the keys: all, usable, refused, resting."""
@@ -135,8 +134,7 @@ class Upstream:
         if self._exchange is None:
             self._exchange = Exchange(self.http, self._secrets)
         private = self._private if key is None else {**self._private, **self._authorize(key)}
-        answer = await self._exchange.call(outgoing, private, report, pictures, watch)
-        return replace(answer, key=key)
+        return await self._exchange.call(outgoing, private, report, pictures, watch, key)
 
     def _judge(self, answer: Answer) -> Answer:
         error = self._classify(answer)

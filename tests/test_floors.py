@@ -21,7 +21,7 @@ FLOORS: dict[str, str] = {
     ),
     "contracts": "contracts options settings",
     "pieces": (
-        "breaker calls conditions cors data_urls decoding derive exchange fairness fetch framing guard hookspecs "
+        "breaker calls conditions copy_links journey cors data_urls decoding derive exchange fairness fetch framing guard hookspecs "
         "imaging inputs keyring names negotiate object_store observing picture_files pictures plain_files polling "
         "promises prompt references retouch serving signing sizes state tasks texts torn_requests transforms tuning "
         "upstream validation verdict yaml_source"
@@ -32,7 +32,7 @@ FLOORS: dict[str, str] = {
     "runtime": "runtime",
     "endpoints": "explain middleware openapi openapi_answers openapi_fields openapi_operations webhooks endpoints.*",
     "app": "app",
-    "process": "server",
+    "process": "connections server",
     "command line": "commands.* cli",
 }
 """From the ground up. A file imports from lower floors; from its own only what does not lead back to it."""
@@ -40,7 +40,7 @@ FLOORS: dict[str, str] = {
 SHARED_BY_ENDPOINTS = "answers body chat_body fields image_answers inputs job_answers paging sending sse submitting"
 """What endpoints may take from each other's floor; an endpoint itself is imported by the app alone."""
 
-STORED = {"pictures": "image", "stored": "image image_proxy pictures"}
+STORED = {"pictures": "image", "picture_links": "pictures", "stored": "image image_proxy picture_links pictures"}
 """`stored` joins the three endpoints of stored pictures to the runtime, which these do not know."""
 
 
