@@ -343,7 +343,7 @@ async def test_an_observer_slows_and_breaks_nothing(made, does, caplog):
 async def leave(gateway, body, path=CHAT, after=0.15):
     """Post and drop the connection while the answer is still to come."""
     raw = json.dumps(body).encode()
-    _, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\nContent-Type: application/json\r\n"
     )

@@ -44,7 +44,7 @@ async def gateway(aiohttp_server: Any, tmp_path: Path, fake: FakeUpstream) -> Ga
 @pytest.fixture
 async def chaos(gateway: Gateway) -> AsyncIterator[Chaos]:
     """The bad network before that gateway."""
-    async with between(gateway.server.port) as chaos:
+    async with between(gateway.port) as chaos:
         yield chaos
 
 
@@ -56,7 +56,7 @@ async def through(chaos: Chaos, gateway: Gateway, path: str, body: Any, **header
             session.post(
                 chaos.base + path,
                 json=body,
-                headers={**KEY, "Authorization": f"Bearer {gateway.key}", "Host": f"127.0.0.1:{gateway.server.port}"}
+                headers={**KEY, "Authorization": f"Bearer {gateway.key}", "Host": f"127.0.0.1:{gateway.port}"}
                 | headers,
             ) as response,
         ):
