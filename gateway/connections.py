@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadStatusLine, InvalidURLError, LineTooLong
 
+from gateway.door import Door
 from gateway.endpoints.answers import REQUEST_ID, error_response, new_request_id
 from gateway.errors import GatewayError, RequestError
 from gateway.settings import Server
@@ -27,11 +28,19 @@ REASONS: dict[type[Exception], str] = {
 class Connection(web.RequestHandler):
     """A client's connection; what the parser refuses never reaches the application, so it is answered here."""
 
-    __slots__ = ("_anyone",)
+    __slots__ = ("_anyone", "_left")
 
-    def __init__(self, server: web.Server, *, origins: Collection[str], **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, *, origins: Collection[str], left: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(server, **options)
+        self._left = left
         self._anyone = "*" in origins
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another."""
+        super().connection_lost(exc)
+        self._left()
 
     def handle_error(
         self,
@@ -71,13 +80,15 @@ async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
     """Accept connections for a runner that is set up, until the returned server is closed."""
     assert runner.server is not None
     loop = asyncio.get_running_loop()
-    connect = partial(
+    door = Door(settings.max_connections, "Access-Control-Allow-Origin: *\r\n" if "*" in settings.origins else "")
+    door.connect = partial(
         Connection,
         runner.server,
         origins=settings.origins,
+        left=door.left,
         loop=loop,
         keepalive_timeout=settings.keep_alive,
         lingering_time=min(LINGERING, settings.body_timeout),
         access_log=None,
     )
-    return await loop.create_server(connect, settings.host, settings.port, backlog=BACKLOG)
+    return await loop.create_server(door, settings.host, settings.port, backlog=BACKLOG)

@@ -11,12 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from gateway.app import make_app
 from gateway.config import Configuration
 from gateway.connections import listen
+from gateway.door import most_connections
 from gateway.errors import GatewayError
 from gateway.runtime import Runtime, make_runtime
 
@@ -65,7 +67,8 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
     await runner.setup()
     listener = None
     try:
-        listener = await listen(runner, server)
+        most = most_connections(server.max_connections, runtime.settings.jobs.running)
+        listener = await listen(runner, replace(server, max_connections=most))
         _spare_the_collector()
         stop = _stop_signals(runtime)
         _announce(runtime, listener.sockets[0].getsockname()[1], announce)

@@ -40,7 +40,7 @@ class Server:
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
     *error_codes* renames errors for clients of an older service: ``model_not_found: 400 unsupported_image_model``.
     Beyond *max_connections* clients are sent away with a 503; the system's limit of open files may allow fewer.
-    A reader who takes nothing of a stream for *send_timeout* is cut off.
+    A client that takes nothing of its answer for *send_timeout* is cut off.
     A stop waits *shutdown_timeout* for running jobs, and at least *drain_delay*, with health at 503 meanwhile.
     """
 
@@ -57,6 +57,10 @@ class Server:
     shutdown_timeout: Duration = 60
     drain_delay: Duration = 0
     error_codes: Mapping[str, Annotated[str, Field(pattern=r"^[45][0-9][0-9] [a-z_]+$")]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.send_timeout:
+            raise ValueError("send_timeout must not be 0: who reads nothing would hold a connection for ever")
 
 
 @dataclass(frozen=True)

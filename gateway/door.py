@@ -1,0 +1,109 @@
+"""Who is let in: as many connections as may be, and beyond them a word before the door."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import time
+from collections.abc import Callable
+from typing import cast
+
+import orjson
+
+from gateway.errors import UnavailableError
+
+log = logging.getLogger(__name__)
+
+HEARD = 2.0
+"""Seconds that a client who is sent away has to read why; cut at once, it would see a reset instead."""
+TOLD_AT_ONCE = 64
+"""How many may be told so side by side; the others are cut without a word."""
+COMPLAIN_EVERY = 60.0
+FILES = 2**16
+"""How many files (connections are some, too) a process asks the system for; the usual thousand is little."""
+FEWEST = 16
+
+
+class Door:
+    """Gives each client what *connect* makes, as long as there are fewer than *most*; `left` tells of its end."""
+
+    def __init__(self, most: int, headers: str = "") -> None:
+        self.most = most
+        self.open = 0
+        self.connect: Callable[[], asyncio.Protocol] = asyncio.Protocol
+        self._telling = 0
+        self._complained = float("-inf")
+        self._answer = _answer(headers)
+
+    def __call__(self) -> asyncio.Protocol:
+        """Meet a client: what asyncio calls for each connection that it has accepted."""
+        if self.open < self.most:
+            self.open += 1
+            return self.connect()
+        now = time.monotonic()
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            log.warning("%d connections are open, the most that may be; others are sent away", self.open)
+        self._telling += 1
+        return Refusal(self._answer if self._telling <= TOLD_AT_ONCE else b"", self._told)
+
+    def left(self) -> None:
+        """Note that a client has gone."""
+        self.open -= 1
+
+    def _told(self) -> None:
+        self._telling -= 1
+
+
+class Refusal(asyncio.Protocol):
+    """Says *answer* to a client, waits until it has heard so, and closes."""
+
+    def __init__(self, answer: bytes, ended: Callable[[], None]) -> None:
+        self._answer = answer
+        self._ended = ended
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)
+        if not self._answer:
+            transport.abort()
+            return
+        self._timer = asyncio.get_running_loop().call_later(HEARD, transport.abort)
+        transport.write(self._answer)
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._ended()
+
+
+def most_connections(wanted: int, jobs: int) -> int:
+    """Give how many connections the system's limit of open files leaves room for, *wanted* at most; raise that limit
+    as far as it may be. *jobs* need connections to upstreams, and pictures need files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+            soft = enough
+        except (OSError, ValueError):
+            log.debug("the limit of open files cannot be raised")
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    room = max(FEWEST, (soft - 64 - 5 * jobs) * 3 // 4)
+    if room < wanted:
+        log.warning("the limit of %d open files leaves room for %d connections, not for %d", soft, room, wanted)
+    return min(wanted, room)
+
+
+def _answer(headers: str) -> bytes:
+    error = UnavailableError("too many connections are open; try again in a moment", code="too_many_connections")
+    body = orjson.dumps(error.as_json())
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nRetry-After: 2\r\nConnection: close\r\nServer: image-gateway\r\n{headers}\r\n"
+    )
+    return head.encode() + body

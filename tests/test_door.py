@@ -1,0 +1,140 @@
+"""As many connections as may be, and a clear word to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.door import TOLD_AT_ONCE
+from tests.gateways import DEMO, Gateway, start
+from tests.painters import until
+
+ASK = b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n"
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+async def gateway(aiohttp_server: Any, tmp_path: Path) -> Gateway:
+    """A gateway that takes 200 connections."""
+    return await start(aiohttp_server, DEMO + "server: {max_connections: 200, keep_alive: 60}\n", tmp_path)
+
+
+@asynccontextmanager
+async def connections(gateway: Gateway, count: int) -> AsyncIterator[list[Streams]]:
+    """Open *count* connections that say nothing, and close them in the end."""
+    opened = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
+async def head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Read one answer."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+    return int(lines[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+async def test_beyond_the_most_a_client_is_told_so_and_the_others_go_on(gateway: Gateway) -> None:
+    """The 201st gets a 503 in OpenAI's form with a time, and the end; the 200 are answered as ever."""
+    async with connections(gateway, 200) as inside:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(ASK)
+        status, headers, body = await head(reader)
+        rest = await reader.read()
+        writer.close()
+        for _, speaking in inside:
+            speaking.write(ASK)
+        answered = [(await head(listening))[0] for listening, _ in inside]
+
+        error = json.loads(body)["error"]
+        assert (status, rest, answered) == (503, b"", [200] * 200)
+        assert {"message", "type", "code", "param"} <= set(error)
+        assert error["code"] == "too_many_connections"
+        assert int(headers["retry-after"]) >= 1
+        assert headers["connection"] == "close"
+        assert headers["access-control-allow-origin"] == "*"
+
+
+async def test_who_leaves_makes_room(gateway: Gateway) -> None:
+    """One goes, however it goes, and the next is let in; twice the number come and go, and none is counted twice."""
+    async with connections(gateway, 200) as inside:
+        inside[0][1].close()
+        inside[1][1].transport.abort()
+        inside[2][1].write(b"nonsense\r\n\r\n")
+        await inside[2][0].read()
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(ASK)
+            assert (await head(reader))[0] == 200
+            inside.append((reader, writer))
+    for _ in range(2):
+        async with connections(gateway, 200):
+            pass
+    await asyncio.sleep(0.05)
+
+    assert (await gateway.get("/health")).status == 200
+
+
+async def test_a_rush_is_counted_as_it_comes(gateway: Gateway) -> None:
+    """Six hundred at the same moment: exactly 200 get in, however many the system has taken at once."""
+
+    async def ask() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        inside.append(writer)
+        writer.write(ASK)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            return (await head(reader))[0]
+        return 0
+
+    inside: list[asyncio.StreamWriter] = []
+    statuses = await asyncio.gather(*(ask() for _ in range(600)))
+    for writer in inside:
+        writer.close()
+
+    assert statuses.count(200) == 200
+    assert statuses.count(503) >= min(TOLD_AT_ONCE, 400)
+    assert statuses.count(200) + statuses.count(503) + statuses.count(0) == 600
+
+
+async def test_who_is_sent_away_cannot_stay(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not listen is cut after a moment, and takes no file from the others."""
+    monkeypatch.setattr("gateway.door.HEARD", 0.05)
+    async with connections(gateway, 200):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        await reader.read()
+
+        def cut() -> bool:
+            writer.write(b"still here")
+            return writer.transport.is_closing()
+
+        await until(cut)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "most"),
+    [(256, 256, 10_000, 16), (1024, 1024, 10_000, 480), (256, 4096, 10_000, 2784), (1024, 4096, 50, 50)],
+)
+def test_the_systems_limit_of_files_leaves_room_for_jobs(soft: int, hard: int, wanted: int, most: int) -> None:
+    """The soft limit is raised as far as it may be; what 64 jobs and served pictures need is kept back."""
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        f"from gateway.door import most_connections; print(most_connections({wanted}, 64))\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert said == [str(most), str(hard)]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= hard
