@@ -38,8 +38,12 @@ def inspect(image: Image, pixels: int = PIXELS) -> Image:
     Fast: PNG, JPEG, WebP and GIF are judged by their head and end. Only when these leave a doubt (bytes after the end,
     for one) the picture is decoded, and never one of more than *pixels*.
     """
+    return _judged(image, pixels, None)
+
+
+def _judged(image: Image, pixels: int, head: Head | None) -> Image:
     try:
-        head = _head(image.data)
+        head = head or _head(image.data)
         _check_size(head, pixels)
         if not head.whole:
             decode(image.data, head, pixels)
@@ -51,10 +55,11 @@ def inspect(image: Image, pixels: int = PIXELS) -> Image:
 async def inspected(image: Image, pixels: int = PIXELS) -> Image:
     """Inspect without holding up the event loop: what only a decoder can judge is decoded in a thread."""
     try:
-        quick = read_head(image.data).whole
+        head = read_head(image.data)
     except BrokenPicture:
-        quick = True
-    return inspect(image, pixels) if quick else await asyncio.to_thread(inspect, image, pixels)
+        return inspect(image, pixels)
+    known = head if head.width else None
+    return _judged(image, pixels, known) if head.whole else await asyncio.to_thread(_judged, image, pixels, known)
 
 
 def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
+from gateway.deadline import within
 from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError, UpstreamError
 from gateway.generation import Generation
 from gateway.imaging import inspect
@@ -91,8 +92,7 @@ class Pipeline:
         for name, optimizer in recipe.optimizers.items():
             work.tell("optimizing", {"optimizer": name})
             try:
-                async with asyncio.timeout(OPTIMIZE_TIMEOUT):
-                    prompt = clean_text(await optimizer.optimize(work.request))
+                prompt = clean_text(await within(OPTIMIZE_TIMEOUT, optimizer.optimize(work.request)))
                 if not prompt:
                     raise GatewayError("it gave no words")
             except TimeoutError:
@@ -204,8 +204,7 @@ async def _put(storage: Storage, meta: PictureMeta, data: bytes) -> PictureMeta:
         if pause:
             await asyncio.sleep(pause)
         try:
-            async with asyncio.timeout(STORE_TIMEOUT):
-                kept = await storage.put(meta, data)
+            kept = await within(STORE_TIMEOUT, storage.put(meta, data))
         except StorageDownError as error:
             last = error
             continue

@@ -64,6 +64,8 @@ def clean_text(text: str, limit: int = LONGEST, param: str = "prompt") -> str:
     """
     if len(text) > limit:
         raise RequestError(f"the {param} is {len(text)} characters long; at most {limit} are taken", param=param)
+    if text.isascii() and text.isprintable():
+        return text.strip()
     if SURROGATE.search(text):
         raise RequestError(f"the {param} contains half of a surrogate pair, which is not a character", param=param)
     if found := CONTROL.search(text):

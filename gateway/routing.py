@@ -187,6 +187,8 @@ class Router:
 
     def _ranked(self, able: list[tuple[Target, Plan]]) -> list[tuple[Target, Plan]]:
         """Draw the first among the best by weight; the rest follows, best first, in the order of the YAML."""
+        if len(able) == 1:
+            return able
         ranked = sorted(able, key=_rank)
         equals = [choice for choice in ranked if _rank(choice) == _rank(ranked[0])]
         first = self._drawn(equals)

@@ -26,6 +26,8 @@ NAMED = {
 MARKDOWN = re.compile(r"([\\`<\[\]])")
 BARE_LINK = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@\w)", re.IGNORECASE)
 """Where clients see a link without any brackets: ``https://…``, ``www.…``, a mail address."""
+HARMLESS = re.compile(r"[A-Za-z0-9,;!?-]+(?: [A-Za-z0-9,;!?-]+)*")
+"""Words that need no second look, as most prompts are."""
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 UNSAFE_IN_URL = str.maketrans(
     {" ": "%20", "(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "\\": "%5C", "\n": "", "\r": ""}
@@ -140,6 +142,8 @@ def progress_text(event_type: str, data: Mapping[str, Any], language: Language) 
 
 def escape(text: str) -> str:
     """Make *text* one line of plain words for Markdown: no picture, link, code or HTML can begin in it."""
+    if HARMLESS.fullmatch(text):
+        return text
     return BARE_LINK.sub(r"\\", MARKDOWN.sub(r"\\\1", " ".join(UNSEEN.sub(" ", text).split())))
 
 

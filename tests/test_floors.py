@@ -16,13 +16,14 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS: dict[str, str] = {
     "values": (
-        "addresses capabilities document errors hints openapi_examples openapi_schema receipt sniffing values "
+        "addresses capabilities deadline document errors hints openapi_examples openapi_schema receipt sniffing values "
         "variables watchdog wording"
     ),
     "contracts": "contracts options settings",
     "pieces": (
-        "breaker calls conditions copy_links journey cors data_urls decoding derive exchange fairness fetch framing guard hookspecs "
-        "imaging inputs keyring names negotiate object_store observing picture_files pictures plain_files polling "
+        "breaker calls conditions copy_links cors data_urls decoding derive door exchange fairness fetch framing guard "
+        "hookspecs imaging inputs journey keyring memory names negotiate object_store observing picture_files pictures "
+        "plain_files polling "
         "promises prompt references retouch serving signing sizes state tasks texts torn_requests transforms tuning "
         "upstream validation verdict yaml_source"
     ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from gateway.deadline import within
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME
 from gateway.settings import Server
@@ -24,9 +24,8 @@ async def read_body(request: web.Request, server: Server) -> bytes:
         raise _too_large(server)
     refuse_when_short(request)
     try:
-        # Most bodies have come with their headers; there is nothing to wait for then.
-        async with asyncio.timeout(None if request.content.is_eof() else server.body_timeout):
-            body = await request.read()
+        # Most bodies have come with their headers.
+        body = await within(server.body_timeout, request.read())
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
     except web.HTTPRequestEntityTooLarge:

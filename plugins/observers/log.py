@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,8 @@ log = logging.getLogger("image_gateway.jobs")
 ENDS = ("finished", "failed", "cancelled")
 WRITTEN = {"prompt", "negative_prompt", "user"}
 SHORT = 40
+PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
+"""Printable ASCII without a space, a quote, a backslash or an equals sign: it can be read without quotes."""
 STARTED_AT_MOST = 10_000
 """Jobs whose start is remembered; of older ones the duration is not known."""
 
@@ -95,8 +98,7 @@ def _text(line: Mapping[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     text = "; ".join(value) if isinstance(value, list) else str(value)
-    plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
-    return text if plain else _json(text)
+    return text if PLAIN.fullmatch(text) else _json(text)
 
 
 @hookimpl
