@@ -41,13 +41,21 @@ def plain_options(request: web.Request) -> web.Response:
     """Answer an OPTIONS that aiohttp-cors would refuse: no preflight header, or a path without a route."""
     wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
     headers = {
-        hdrs.ALLOW: METHODS,
+        hdrs.ALLOW: _methods_at(request),
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: METHODS,
         hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted or "authorization, content-type",
     }
     if is_preflight(request):
         headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(MAX_AGE)
     return web.Response(status=204, headers=headers)
+
+
+def _methods_at(request: web.Request) -> str:
+    """Name the methods of a path, or all there are for a path that is nobody's."""
+    refused, resource = request.match_info.http_exception, request.match_info.route.resource
+    known = set(refused.allowed_methods) if isinstance(refused, web.HTTPMethodNotAllowed) else set()
+    known = known or {route.method for route in resource or ()}
+    return METHODS if not known or hdrs.METH_ANY in known else ", ".join(sorted(known | {hdrs.METH_OPTIONS}))
 
 
 async def _make_room(request: web.Request, response: web.StreamResponse) -> None:

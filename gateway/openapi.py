@@ -46,6 +46,7 @@ SECURITY = {
 STATUSES = {
     200: "Done.",
     202: "Accepted: a job, to be asked for at the address in `Location`.",
+    204: "Nothing will follow.",
     206: "The part that was asked for.",
     302: "The picture lies at the address in `Location`.",
     304: "What you have is still right.",

@@ -102,7 +102,7 @@ def requests() -> dict[str, Schema]:
     upload = {"type": "string", "contentMediaType": "application/octet-stream", "description": "A picture's bytes."}
     uploads = {"image": upload, "image[]": listed(upload, maxItems=MOST_INPUTS), "mask": upload}
     linked = listed(LINKED, minItems=1, maxItems=MOST_INPUTS)
-    links = {"image": any_of(LINKED, linked), "images": linked, "mask": or_null(LINKED)}
+    links = {"image": or_null(any_of(LINKED, linked)), "images": or_null(linked), "mask": or_null(LINKED)}
     calling = _calling()
     extras = {name: fields[name] for name in EXTRAS}
     return {

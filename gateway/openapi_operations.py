@@ -60,7 +60,12 @@ CALL = (
         "The same key with the same body is the same job, running or finished, paid for once; with another, a 409.",
     ),
     parameter("header", "Prefer", text(), "`respond-async` answers 202 with a job, to be asked for later."),
-    parameter("query", "explain", text(enum=["true", "1"]), "Tell what would be done and sent, and spend nothing."),
+    parameter(
+        "query",
+        "explain",
+        text(enum=["true", "1", "false", "0", ""]),
+        "Tell what would be done and sent, and spend nothing.",
+    ),
 )
 PAGING = (
     parameter("query", "limit", whole("", 1, 100), "How many, 20 without it."),
@@ -84,7 +89,7 @@ PROXIED = (
     parameter("query", "exp", text(), "Until when a signed link holds."),
     parameter("query", "sig", text(), "The signature of a link that this gateway made."),
 )
-LAST = parameter("header", "Last-Event-ID", text(pattern="^[0-9]{1,9}$"), "Begin after this event.")
+LAST = parameter("header", "Last-Event-ID", text(pattern="^[0-9]{0,9}$"), "Begin after this event.")
 SIZED = {304: {}, 400: _json("Error"), 404: _json("Error"), 412: _json("Error"), 416: _json("Error")}
 HTML = {"text/html": {"schema": {"type": "string"}}}
 SERVED_HERE = (
@@ -119,9 +124,15 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("DELETE", "/v1/jobs/{id}"): Operation("Jobs", {200: _json("Job")}, {}, (JOB,), (401, 404, 409)),
     ("GET", "/v1/jobs/{id}/events"): Operation(
         "Jobs",
-        {200: {EVENTS: events("JobEvent", "Each event of the job, with its number as the id.")}},
+        {200: {EVENTS: events("JobEvent", "Each event of the job, with its number as the id.")}, 204: {}},
         {},
-        (JOB, LAST, parameter("query", "after", whole("", 0), "The same as the header, for clients without headers.")),
+        (
+            JOB,
+            LAST,
+            parameter(
+                "query", "after", whole("", 0, 999_999_999), "The same as the header, for clients without headers."
+            ),
+        ),
         (400, 401, 404),
     ),
     ("GET", "/v1/pictures"): Operation("Pictures", {200: _json("PictureList")}, {}, PAGING, (400, 401)),

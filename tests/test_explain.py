@@ -52,3 +52,47 @@ async def test_the_pictures_of_an_edit_are_shown_in_part(fake, aiohttp_server, t
 
     assert len(answer.body) < 1_000_000
     assert "bytes" in answer.json["calls"][0]["note"]
+
+
+PAID = [
+    ("/v1/images/generations", {"prompt": "a fox"}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a fox"}]}),
+    ("/v1/responses", {"input": "a fox", "tools": [{"type": "image_generation"}]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), PAID)
+async def test_a_misspelt_explain_draws_nothing(fake, aiohttp_server, tmp_path, path, body):
+    """Whoever writes yes for true must not find a picture on the bill; false is false."""
+    gateway = await start(aiohttp_server, drawing_by(fake.base), tmp_path)
+    wrong = await gateway.post(f"{path}?explain=yes", body)
+    drawn = await gateway.post(f"{path}?explain=false", body)
+
+    assert (wrong.status, wrong.error["param"], drawn.status) == (400, "explain", 200)
+    assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize(("path", "body"), PAID)
+async def test_an_explanation_refuses_what_the_call_itself_would(fake, aiohttp_server, tmp_path, path, body):
+    """A webhook, a wish to wait, or a key that is none."""
+    gateway = await start(aiohttp_server, drawing_by(fake.base), tmp_path)
+    for more, headers, param in (
+        ({"webhook": "ftp://x"}, {}, "webhook"),
+        ({"async": "perhaps"}, {}, "async"),
+        ({}, {"Idempotency-Key": "x" * 256}, "Idempotency-Key"),
+    ):
+        answer = await gateway.post(f"{path}?explain=true", {**body, **more}, headers=headers)
+
+        assert (answer.status, answer.error["param"]) == (400, param)
+
+
+async def test_metadata_of_a_response_is_an_object(fake, aiohttp_server, tmp_path):
+    """As the document says; null is none."""
+    gateway = await start(aiohttp_server, drawing_by(fake.base), tmp_path)
+    path, body = PAID[2]
+    wrong = await gateway.post(path, {**body, "metadata": ["x"]})
+    right = await gateway.post(path, {**body, "metadata": {"order": "7"}})
+    none = await gateway.post(path, {**body, "metadata": None})
+
+    assert (wrong.status, wrong.error["param"]) == (400, "metadata")
+    assert (right.json["metadata"], none.json["metadata"]) == ({"order": "7"}, {})

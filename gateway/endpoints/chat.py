@@ -44,7 +44,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     job = earlier(request, body) if call.pictures else None
     if job is None:
         asked = await call.image_request(runtime, request)
-        if preview := explained(request, runtime, asked):
+        if preview := explained(request, runtime, asked, body):
             return json_response(preview)
         job = await submit(request, asked, body, original=call.text)
     answer.identify(job)

@@ -68,7 +68,7 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
         images, mask = await _pictures(form, runtime)
         asked = image_request(form.fields, runtime.settings.chat, prompt, texts=True)
         asked = replace(asked, images=images, mask=mask)
-        if preview := explained(request, runtime, asked):
+        if preview := explained(request, runtime, asked, identity):
             return json_response(preview)
         job = await submit(request, asked, identity, original=prompt, inline=shape == "b64_json")
     if stream:

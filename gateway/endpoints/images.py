@@ -22,7 +22,7 @@ async def generations(request: web.Request) -> web.StreamResponse:
     stream = bool_field(body, "stream")
     prompt = prompt_field(body)
     asked = with_ratio_of_prompt(image_request(body, runtime.settings.chat, prompt), body, runtime.settings.chat)
-    if preview := explained(request, runtime, asked):
+    if preview := explained(request, runtime, asked, body):
         return json_response(preview)
     job = await submit(request, asked, body, original=prompt, inline=form == "b64_json")
     if stream:

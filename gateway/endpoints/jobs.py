@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,8 @@ from gateway.endpoints.sse import open_stream
 from gateway.errors import ConflictError, NotFoundError, RequestError
 from gateway.job import Job
 from gateway.runtime import RUNTIME
+
+EVENT = re.compile(r"[0-9]{1,9}")
 
 
 async def list_jobs(request: web.Request) -> web.Response:
@@ -46,15 +49,17 @@ async def follow_job(request: web.Request) -> web.StreamResponse:
     runtime = request.app[RUNTIME]
     job = _job(request)
     base = public_base(request, runtime.settings.server)
-    last = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
-    if not (last.isascii() and last.isdigit() and len(last) < 10):
-        raise RequestError("Last-Event-ID must be the number of an event", param="Last-Event-ID")
-    if job.done and "Last-Event-ID" in request.headers and int(last) >= len(job.events):
+    asked, told = request.query.get("after") or "0", request.headers.get("Last-Event-ID")
+    for name, text in (("after", asked), ("Last-Event-ID", told or "0")):
+        if not EVENT.fullmatch(text):
+            raise RequestError(f"{name} must be the number of an event", param=name)
+    last = int(told or asked)
+    if job.done and told is not None and last >= len(job.events):
         # A browser's EventSource comes back for ever unless it is told that nothing will follow.
         return web.Response(status=204)
     with runtime.jobs.reading(job):
         async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
-            async for event in job.watch(int(last)):
+            async for event in job.watch(last):
                 await stream.send(event_json(event, job, base), event=event.type, identity=str(event.sequence))
     return response
 

@@ -24,7 +24,7 @@ async def list_pictures(request: web.Request, storages: Mapping[str, Storage], b
     """List the caller's pictures, newest first; ``limit`` 1 to 100 (20), ``after`` the last key of the page before."""
     limit, after = page_limit(request), request.query.get("after")
     page: list[PictureMeta] = []
-    begun = after is None
+    begun = not after
     async for meta in all_pictures(storages, request[CALLER].name):
         if begun:
             page.append(meta)

@@ -30,7 +30,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
     body = await read_json(request, runtime.settings.server)
     call = parse_responses(body, runtime.settings.chat)
     asked = await _with_pictures(request, runtime, call)
-    if preview := explained(request, runtime, asked):
+    if preview := explained(request, runtime, asked, body):
         return json_response(preview)
     job = await submit(request, asked, body, original=call.text, inline=True)
     response = Response(job, call.echo, call.action)

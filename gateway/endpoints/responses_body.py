@@ -135,9 +135,11 @@ def _unused(body: Mapping[str, Any], action: str, pictures: tuple[str, ...]) -> 
 
 def _echo(body: Mapping[str, Any], tool: Mapping[str, Any]) -> dict[str, Any]:
     metadata, instructions = body.get("metadata"), body.get("instructions")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise RequestError(f"metadata must be an object, not {describe(metadata)}", param="metadata")
     return {
         "instructions": instructions if isinstance(instructions, str) else None,
-        "metadata": metadata if isinstance(metadata, Mapping) else {},
+        "metadata": metadata or {},
         "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
         "tool_choice": body.get("tool_choice") or "auto",
         # Without the mask: it is as large as a picture.

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
+EXPLAIN = {"true": True, "1": True, "false": False, "0": False, "": False}
 LONG = 256 * 2**10
 """Bytes from which an answer is written part by part."""
 Make = Callable[[Result], Awaitable[Any]]
@@ -69,16 +70,27 @@ def earlier(request: web.Request, body: Mapping[str, Any]) -> Job | None:
     return request.app[RUNTIME].jobs.earlier(request[CALLER], key, fingerprint(request.path, body), again)
 
 
-def explained(request: web.Request, runtime: Runtime, asked: ImageRequest) -> dict[str, Any] | None:
+def explained(
+    request: web.Request, runtime: Runtime, asked: ImageRequest, body: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Give the explanation instead of a picture if the call has ``?explain=true``."""
-    if request.query.get("explain", "").lower() not in {"true", "1"}:
+    word = request.query.get("explain", "").lower()
+    if word not in EXPLAIN:
+        # Whoever means it otherwise must not find a picture on the bill.
+        raise RequestError(f"explain must be true or false, not {word[:40]!r}", param="explain")
+    if not EXPLAIN[word]:
         return None
+    # What would be refused is no other for being explained.
+    _idempotency_key(request)
+    wants_async(request, body)
+    read_webhook(body, runtime.settings.fetch)
     return explain(runtime, asked, request[CALLER])
 
 
 def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
     """Say whether the caller wants to come back later: ``"async": true`` or ``Prefer: respond-async``."""
-    return bool_field(body, "async") or bool(RESPOND_ASYNC.search(request.headers.get("Prefer", "")))
+    prefer = request.headers.get("Prefer")
+    return bool_field(body, "async") or bool(prefer and RESPOND_ASYNC.search(prefer))
 
 
 async def waited(

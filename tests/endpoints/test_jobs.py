@@ -143,10 +143,13 @@ async def test_a_browser_that_has_read_all_is_told_to_stop(held: Gateway) -> Non
 
 @pytest.mark.parametrize("value", ["-1", "x", "1.5", "99999999999", "١"])
 async def test_an_odd_last_event_id_is_a_400(held: Gateway, value: str) -> None:
-    """Only the number of an event will do."""
-    answer = await held.get(f"/v1/jobs/{await later(held)}/events", params={"after": value})
+    """Only the number of an event will do, in the address as in the header, and neither excuses the other."""
+    path = f"/v1/jobs/{await later(held)}/events"
+    by_address = await held.get(path, params={"after": value}, headers={"Last-Event-ID": "1"})
+    by_header = await held.get(path, params={"after": "1"}, headers={"Last-Event-ID": value})
 
-    assert (answer.status, answer.error["param"]) == (400, "Last-Event-ID")
+    assert (by_address.status, by_address.error["param"]) == (400, "after")
+    assert (by_header.status, by_header.error["param"]) == (400, "Last-Event-ID")
 
 
 async def test_a_reader_that_is_cut_ten_times_sees_every_event_once(held: Gateway) -> None:

@@ -1,0 +1,93 @@
+"""Thousands of calls made up from the OpenAPI document, good and bad: no fault, no answer that it does not know.
+
+``GATEWAY_FUZZ=500 pytest tests/test_document_holds.py`` makes up 500 for every operation, others each time, without end
+of patience; without it there are few, and always the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.endpoints.fields import SPELLINGS
+from tests.canaries import CALLER_KEY
+from tests.fake_upstream import png
+from tests.fronts.conftest import serving
+
+ROOT = Path(__file__).parent.parent
+MANY = os.environ.get("GATEWAY_FUZZ", "")
+YAML = f"""
+server: {{{{port: {{port}}}}}}
+authenticators: {{{{keys: {{{{use: api_keys, keys: [{CALLER_KEY}]}}}}}}}}
+backends: {{{{here: {{{{use: demo}}}}}}}}
+storages: {{{{here: {{{{use: memory}}}}}}}}
+models: {{{{demo: {{{{backends: [{{{{backend: here}}}}], defaults: {{{{size: 64x64}}}}}}}}}}}}
+unknown_model: default
+proxy: {{{{keys: [0123456789abcdef0123456789abcdef]}}}}
+"""
+LENIENT = ("positive_data_acceptance",)
+"""Not held: a call may fit every schema and still be none, as a width without a height."""
+
+
+@pytest.mark.timeout(0 if MANY else 240)
+async def test_the_document_holds_for_whatever_can_be_made_up(tmp_path: Path) -> None:
+    """No 5xx, no status and no shape that is not in the document, no forbidden value taken, no key left unasked for."""
+    with serving(tmp_path, YAML) as gateway:
+        base = f"http://127.0.0.1:{gateway.port}"
+        document = await asyncio.to_thread(fetched, f"{base}/openapi.json")
+        (tmp_path / "document.json").write_text(json.dumps(document))
+        (tmp_path / "strict.json").write_text(json.dumps(strict(document)))
+        command = [
+            *(sys.executable, "-W", "ignore", "-m", "schemathesis.cli", "run", str(tmp_path / "strict.json")),
+            *("--url", base, "--header", f"Authorization: Bearer {CALLER_KEY}", "--exclude-checks", ",".join(LENIENT)),
+            *("--continue-on-failure", "--no-color", "--output-truncate", "false", "--warnings", "off"),
+            *(("-n", MANY) if MANY else ("-n", "5", "--generation-deterministic", "--no-shrink")),
+        ]
+        environ = {
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.schema_checks",
+            "CHECKED_DOCUMENT": str(tmp_path / "document.json"),
+            "PYTHONPATH": str(ROOT),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said = (await process.communicate())[0].decode()
+        log = gateway.log()
+
+    tried = re.search(r"(\d+) generated", said)
+    assert process.returncode == 0, said[-20_000:]
+    assert tried, said
+    assert int(tried[1]) > 1_000
+    assert "Traceback" not in log, log[-3_000:]
+
+
+def fetched(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        document: dict[str, Any] = json.load(response)
+    return document
+
+
+def strict(document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what would excuse any answer, and let examples be fetched from nowhere."""
+    picture = "data:image/png;base64," + base64.b64encode(png(64, 64)).decode()
+    document = json.loads(json.dumps(document).replace("https://example.com/fox.png", picture))
+    for found in document["paths"].values():
+        for operation in found.values():
+            del operation["responses"]["default"]
+            for response in operation["responses"].values():
+                # A stream has no schema of its own; see `schema_checks`.
+                response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
+    for schema in document["components"]["schemas"].values():
+        # Of two spellings of one field the other is not even read.
+        schema.get("properties", {}).update({name: {} for name in SPELLINGS if name in schema.get("properties", {})})
+    return document
