@@ -6,37 +6,32 @@ import asyncio
 import importlib
 import importlib.util
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from gateway.errors import StorageDownError, StorageError, StorageFullError
+from gateway.object_errors import EmptyObjectError, Trouble, UnnamedRefusalError, code_of, meaning
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 BATCH = 100
-FULL = {"QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull"}
-
-
-REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken"}
-
-
-class EmptyObjectError(StorageError):
-    """A range was asked of an object that has no bytes at all."""
 
 
 class ObjectStore:
-    """Objects of one bucket. *at_once* calls run together; each, its waiting included, may take *timeout* seconds."""
+    """Objects of one bucket. *at_once* calls run together; each, its waiting included, may take *timeout* seconds.
 
-    def __init__(self, url: str, settings: dict[str, Any], at_once: int, timeout: float) -> None:
+    *trouble* is what is wrong now, logged under *name*.
+    """
+
+    def __init__(self, url: str, settings: dict[str, Any], at_once: int, timeout: float, name: str = "") -> None:
         if importlib.util.find_spec("obstore") is None:
             raise ValueError("object stores need a library that is not there: pip install 'image-gateway[s3]'")
         self._url, self._settings, self._timeout = url, settings, timeout
         self._free = asyncio.Semaphore(at_once)
+        self.trouble = Trouble(name or url)
         self._obstore: Any = None
         self._store: Any = None
 
@@ -51,6 +46,10 @@ class ObjectStore:
     def close(self) -> None:
         """Let the client go."""
         self._store = None
+
+    async def check(self, prefix: str) -> None:
+        """Ask for one page of names; raise what every other call would meet."""
+        await self._call(lambda: self._obstore.list_with_delimiter_async(self._store, prefix=f"{prefix}check/"))
 
     async def put(self, name: str, data: bytes, attributes: dict[str, str], only_new: bool = False) -> bool:
         """Write an object; False if *only_new* and there is one already."""
@@ -82,6 +81,11 @@ class ObjectStore:
             return await self._call(lambda: self._obstore.get_async(self._store, name, options={"head": True}))
         except FileNotFoundError:
             return None
+        except UnnamedRefusalError:
+            # An answer to HEAD has no body to say why in; this asks again for the reason.
+            with suppress(EmptyObjectError, FileNotFoundError):
+                await self._call(lambda: self._obstore.get_async(self._store, name, options={"range": (0, 1)}))
+            raise
 
     async def bytes_of(self, found: Any) -> bytes:
         """Read the bytes of what `get` found."""
@@ -133,9 +137,17 @@ class ObjectStore:
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._store is None:
             raise StorageDownError("the object store is not open")
-        with self._translated():
-            async with asyncio.timeout(self._timeout), self._free:
-                return await call()
+        try:
+            with self._translated():
+                async with asyncio.timeout(self._timeout), self._free:
+                    answer = await call()
+        except UnnamedRefusalError:
+            raise
+        except (StorageDownError, StorageFullError) as error:
+            self.trouble.met(error)
+            raise
+        self.trouble.over()
+        return answer
 
     @property
     def _base(self) -> type[Exception]:
@@ -152,32 +164,12 @@ class ObjectStore:
         except exceptions.AlreadyExistsError:
             raise
         except FileNotFoundError as error:
-            if _code(error) == "NoSuchBucket":
-                raise _mapped(error) from None
+            if code_of(error) == "NoSuchBucket":
+                raise meaning(error) from None
             raise
         except exceptions.PreconditionError as error:
             raise StorageError("the picture has changed in the object store meanwhile") from error
         except (self._base, OSError, ValueError) as error:
             # The library's text holds the store's XML and a debug dump: it goes no further than the log's debug level.
             log.debug("object store: %s", error)
-            raise _mapped(error) from None
-
-
-def _mapped(error: Exception) -> StorageError:
-    code, kind = _code(error), type(error).__name__
-    if code == "InvalidRange":
-        return EmptyObjectError("the object is shorter than the part that was asked for")
-    if code == "NoSuchBucket":
-        return StorageDownError("the object store has no such bucket (NoSuchBucket)")
-    if code in FULL:
-        return StorageFullError(f"the object store is full ({code})")
-    if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in REFUSED:
-        hint = "; compare this machine's clock" if code == "RequestTimeTooSkewed" else ""
-        return StorageDownError(f"the object store refuses the gateway's credentials ({code or '403'}{hint})")
-    reason = code or ("no answer" if kind == "GenericError" else kind)
-    return StorageDownError(f"the object store cannot be used now ({reason})", retry_after=5)
-
-
-def _code(error: Exception) -> str:
-    found = CODE.search(str(error))
-    return found[1] if found else ""
+            raise meaning(error) from None

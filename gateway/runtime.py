@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
+from gateway.deadline import within
 from gateway.derive import DerivedCache
 from gateway.errors import AuthenticationError, PermissionError_, PluginError, RequestError, UnavailableError
 from gateway.fetch import Fetcher
@@ -114,8 +115,7 @@ class Runtime:
         """Ask the authenticators in order; raise `AuthenticationError` when none knows the caller."""
         for name, authenticator in self.authenticators.items():
             try:
-                async with asyncio.timeout(AUTHENTICATION_TIMEOUT):
-                    caller = await authenticator.authenticate(credentials)
+                caller = await within(AUTHENTICATION_TIMEOUT, authenticator.authenticate(credentials))
             except TimeoutError:
                 log.error("authenticator %s did not answer in %g s", name, AUTHENTICATION_TIMEOUT)
                 raise UnavailableError("the caller's key could not be checked in time; try again") from None
@@ -191,6 +191,7 @@ class Runtime:
             "jobs": self.jobs.counts,
             "memory": self.memory.health(),
             "backends": backends,
+            "storages": {name: _health(storage) for name, storage in self.storages.items()},
             "resting": self.router.health(),
             "quarantined": [plugin.name for plugin in self.registry.quarantined],
         }
@@ -243,8 +244,8 @@ class _Closing:
             log.exception("%s could not be closed cleanly", self._name)
 
 
-def _health(backend: object) -> Any:
-    health = getattr(backend, "health", None)
+def _health(component: object) -> Any:
+    health = getattr(component, "health", None)
     return health() if callable(health) else {}
 
 

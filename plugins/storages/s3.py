@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ META_LIMIT = 1500  # all meta data of an S3 object together may have 2 KB
 LATEST = 10**13
 READ_AT_ONCE = 16
 ORPHAN_AGE = 3600
+TRIES = 4
+FIRST_WAIT, LONGEST_WAIT = (0.1, 0.3), {"max_backoff": timedelta(seconds=2)}
 SWEEP_AT_LEAST, SWEEP_AT_MOST = 3600, 60
 
 
@@ -111,7 +114,8 @@ class S3:
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("access_key and secret_key go together")
         self.prefix = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
-        self._store = ObjectStore(self.url or f"s3://{self.bucket}", self._settings(), self.at_once, self.timeout)
+        name = f"{self.bucket or self.url} ({self.endpoint or 'default'})"
+        self._store = ObjectStore(self.url or f"s3://{self.bucket}", self._settings(), self.at_once, self.timeout, name)
 
     def _settings(self) -> dict[str, Any]:
         known: dict[str, Any] = {
@@ -120,7 +124,13 @@ class S3:
                 "connect_timeout": timedelta(seconds=self.connect_timeout),
                 "allow_http": bool(self.endpoint and self.endpoint.startswith("http://")),
             },
-            "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=self.timeout)},
+            "retry_config": {
+                "max_retries": TRIES - 1,
+                # No try begins so late that only the deadline could end it: then its reason would not be told.
+                "retry_timeout": timedelta(seconds=self.timeout / 2),
+                # Later waits are drawn by chance; the first is the same for all calls, but not for all gateways.
+                "backoff": {"init_backoff": timedelta(seconds=random.uniform(*FIRST_WAIT)), "base": 3} | LONGEST_WAIT,
+            },
         }
         if self.bucket or self.url.startswith("s3"):
             known["region"] = self.region
@@ -134,15 +144,19 @@ class S3:
         # The client is made here and not earlier: its threads do not survive a fork.
         self._store.open()
         try:
-            await self.sweep()
-        except StorageError as error:
+            await self._store.check(self.prefix)
+        except StorageError:
             if self.required:
                 raise
-            log.error("object store %s (%s): %s", self.bucket or self.url, self.endpoint or "default", error)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
         self._store.close()
+
+    def health(self) -> dict[str, str]:
+        """Say what the last call met."""
+        trouble = self._store.trouble.words
+        return {"status": "down", "reason": trouble} if trouble else {"status": "ok"}
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture, its place in the index first: so whatever was acknowledged is found and swept."""
@@ -216,9 +230,18 @@ class S3:
         Looks at most once a minute and only when something is due, since each look lists the bucket.
         """
         now = self.clock()
+        if self._store.trouble.words:
+            await self._store.check(self.prefix)  # so that health hears of a recovery although nobody calls
         if now < max(self._due, self._swept + SWEEP_AT_MOST):
             return 0
         self._swept, self._due = now, now + SWEEP_AT_LEAST
+        try:
+            return await self._sweep(now)
+        except BaseException:
+            self._due = 0  # what was not looked at is looked at in the next minute
+            raise
+
+    async def _sweep(self, now: float) -> int:
         keys = {name.rsplit("/", 1)[-1] async for name, _ in self._store.list(self.prefix, deep=False)}
         dead, orphans = [], []
         async for name, modified in self._store.list(self.prefix + "index/"):
