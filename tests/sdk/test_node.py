@@ -1,6 +1,7 @@
 """OpenAI's Node SDK against the running gateway, installed for the test into a folder of its own."""
 
 import asyncio
+import base64
 import json
 import re
 import shutil
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways import CALLER_KEY
+from tests.fake_upstream import png
+from tests.gateways import CALLER_KEY, DEMO, start
 
 SCRIPT = Path(__file__).with_name("node_client.mjs")
+PICTURES = SCRIPT.with_name("node_pictures.mjs")
+PNG = "89504e47"
 LINK = re.compile(r"!\[[^\]]*\]\((http://127\.0\.0\.1:\d+/image/[0-9a-f]{40}\.(?:png|jpg))\)")
 
 
@@ -29,17 +33,21 @@ def installed_sdk(tmp_path_factory):
     return folder
 
 
+async def ran(script, installed_sdk, **given):
+    """Run a script with the SDK, and give what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        "node", str(script), str(installed_sdk), json.dumps(given), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return json.loads(out)
+
+
 @pytest.mark.timeout(240)
 async def test_the_node_sdk_makes_pictures_in_every_way(installed_sdk, served):
     """By chat, by stream, by its helper and by images.generate; models and errors are read as well."""
     gateway, model = served
-    given = json.dumps({"base": gateway.base, "key": CALLER_KEY, "model": model})
-    process = await asyncio.create_subprocess_exec(
-        "node", str(SCRIPT), str(installed_sdk), given, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    told = json.loads(out)
+    told = await ran(SCRIPT, installed_sdk, base=gateway.base, key=CALLER_KEY, model=model)
 
     for text in (told["chat"], told["stream"], told["helper"]):
         link = LINK.search(text)[1]
@@ -53,3 +61,33 @@ async def test_the_node_sdk_makes_pictures_in_every_way(installed_sdk, served):
     # Worker A draws whatever model is named; Worker B has a code of its own.
     assert told["unknown"] in ([404, "model_not_found", "model"], [400, "unsupported_image_model", "model"], None)
     assert told["empty"] == [400, "invalid_request_error", "messages"]
+
+
+@pytest.mark.timeout(240)
+async def test_the_node_sdk_edits_streams_and_uses_the_image_tool(installed_sdk, aiohttp_server, tmp_path):
+    """Previews, masks, several pictures, variations, responses plain, streamed and by its helper, and their errors."""
+    gateway = await start(aiohttp_server, DEMO, tmp_path)
+    picture = base64.b64encode(png(64, 64)).decode()
+    told = await ran(PICTURES, installed_sdk, base=gateway.base, key=CALLER_KEY, model="demo", picture=picture)
+
+    assert told["generated"] == [
+        ["image_generation.partial_image", 0, PNG, "64x64"],
+        ["image_generation.partial_image", 1, PNG, "64x64"],
+        ["image_generation.completed", None, PNG, "64x64"],
+    ]
+    assert told["edited"] == [1, PNG, "64x64"]
+    assert told["several"] == [PNG, PNG]
+    assert told["streamed"] == [["image_edit.partial_image", PNG], ["image_edit.completed", PNG]]
+    assert told["broken"] == [400, "invalid_image", "image"]
+    assert (await gateway.get(told["varied"].removeprefix(gateway.base))).body.startswith(bytes.fromhex(PNG))
+    assert told["answered"] == ["completed", 1, "completed", PNG, ""]
+    assert told["steps"][0] == "response.created"
+    assert told["steps"].count("response.image_generation_call.partial_image") == 2
+    assert told["steps"][-2:] == ["response.output_item.done", "response.completed"]
+    assert told["numbered"]
+    assert told["last"] == PNG
+    assert told["helper"] == told["changed"] == ["completed", PNG]
+    assert told["unserved"] == [400, "unsupported_tools", "tools"]
+    assert told["raw"] == [200, True]
+    assert told["same"]
+    assert told["left"] == "APIUserAbortError"
