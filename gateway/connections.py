@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from gateway.endpoints.answers import REQUEST_ID, error_response, new_request_id
 from gateway.errors import GatewayError, RequestError
 from gateway.settings import Server
 
+USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""The option of a socket for it; Linux alone has it."""
 BACKLOG = 1024
 LINGERING = 10.0
 """Seconds at most for which a body that nobody wants is read, so that its sender can see the answer."""
@@ -28,14 +31,28 @@ REASONS: dict[type[Exception], str] = {
 class Connection(web.RequestHandler):
     """A client's connection; what the parser refuses never reaches the application, so it is answered here."""
 
-    __slots__ = ("_anyone", "_left")
+    __slots__ = ("_anyone", "_left", "_patience")
 
     def __init__(
-        self, server: web.Server, *, origins: Collection[str], left: Callable[[], None], **options: Any
+        self,
+        server: web.Server,
+        *,
+        origins: Collection[str],
+        left: Callable[[], None],
+        patience: float,
+        **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._left = left
+        self._patience = patience
         self._anyone = "*" in origins
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the system cut off a client that takes nothing of its answer: whoever writes would wait for ever."""
+        super().connection_made(transport)
+        taken = transport.get_extra_info("socket")
+        if USER_TIMEOUT is not None and taken is not None and taken.family in (socket.AF_INET, socket.AF_INET6):
+            taken.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, int(self._patience * 1000))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
@@ -86,6 +103,7 @@ async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
         runner.server,
         origins=settings.origins,
         left=door.left,
+        patience=settings.send_timeout,
         loop=loop,
         keepalive_timeout=settings.keep_alive,
         lingering_time=min(LINGERING, settings.body_timeout),

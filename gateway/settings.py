@@ -59,8 +59,8 @@ class Server:
     error_codes: Mapping[str, Annotated[str, Field(pattern=r"^[45][0-9][0-9] [a-z_]+$")]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.send_timeout:
-            raise ValueError("send_timeout must not be 0: who reads nothing would hold a connection for ever")
+        if not 0.001 <= self.send_timeout <= 86_400:
+            raise ValueError("send_timeout must be from 1ms to 1d: who reads nothing would hold a connection for ever")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.endpoints.answers import gateway_field, picture_bytes, picture_urls, public_base
 from gateway.endpoints.job_answers import revised
+from gateway.endpoints.pieces import Base64
 from gateway.endpoints.sse import FIRST_STEP, open_stream
 from gateway.job import Job
 from gateway.runtime import RUNTIME
@@ -59,14 +60,14 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
                 image = event.data.get("image") if event.type == "partial" else None
                 if isinstance(image, Image) and index < (job.request.partial_images or 0):
                     name = f"{kind}.partial_image"
-                    body = {"type": name, "b64_json": encoded(image.data), "partial_image_index": index}
+                    body = {"type": name, "b64_json": Base64(image.data), "partial_image_index": index}
                     await stream.send({**body, **_shape(job.request, job.created)}, event=name)
                     index += 1
             result = await job.wait()
             name = f"{kind}.completed"
             urls = picture_urls(public_base(request, runtime.settings.server), result) if form == "url" else []
             for place, picture in enumerate(result.pictures):
-                body = {"type": name, "b64_json": (await picture_base64(request, picture)).decode()}
+                body = {"type": name, "b64_json": Base64(await picture_bytes(request, picture))}
                 body |= {"url": urls[place]} if urls else {}
                 shape = _shape(job.request, result.created, picture)
                 extra = {"usage": image_usage(result), "gateway": gateway_field(job, result), **_revised(result, place)}
@@ -113,8 +114,3 @@ async def picture_base64(request: web.Request, picture: Picture) -> bytes:
     if len(data) > INLINE:
         return await asyncio.to_thread(pybase64.b64encode, data)
     return pybase64.b64encode(data)
-
-
-def encoded(data: bytes) -> str:
-    """Give a preview as base64 text."""
-    return pybase64.b64encode(data).decode()

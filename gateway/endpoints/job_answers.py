@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pybase64
-
 from gateway.endpoints.answers import gateway_field, picture_url
+from gateway.endpoints.pieces import Base64
 from gateway.job import Job
 from gateway.runtime import Runtime
 from gateway.values import Event, Image, Result
@@ -53,7 +52,7 @@ def event_json(event: Event, job: Job, base: str) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name, value in event.data.items():
         if isinstance(value, Image):
-            data["b64_json"] = pybase64.b64encode(value.data).decode()
+            data["b64_json"] = Base64(value.data)
         elif isinstance(value, Result):
             data["result"] = result_json(job, value, base)
         else:

@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response, picture_bytes
 from gateway.endpoints.body import read_json
 from gateway.endpoints.inputs import check_mask, checked_image, input_images
+from gateway.endpoints.pieces import pieces
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_body import ResponsesCall, parse_responses
 from gateway.endpoints.responses_stream import stream_response
@@ -40,7 +40,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
 
 
 async def _whole(request: web.Request, result: Result, response: Response) -> tuple[bytes, ...]:
-    return (orjson.dumps(response.completed(result, await drawn_items(request, result, response))),)
+    return tuple(pieces(response.completed(result, await drawn_items(request, result, response))))
 
 
 async def _with_pictures(request: web.Request, runtime: Runtime, call: ResponsesCall) -> ImageRequest:

@@ -7,9 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.endpoints.answers import gateway_field
-from gateway.endpoints.image_answers import image_usage, picture_base64
+from gateway.endpoints.answers import gateway_field, picture_bytes
+from gateway.endpoints.image_answers import image_usage
 from gateway.endpoints.job_answers import revised
+from gateway.endpoints.pieces import Base64
 from gateway.endpoints.responses_input import CALL
 from gateway.errors import GatewayError
 from gateway.job import Job
@@ -86,12 +87,11 @@ async def drawn_items(request: web.Request, result: Result, response: Response) 
     asked = response.job.request
     items = []
     for place, picture in enumerate(result.pictures):
-        data = (await picture_base64(request, picture)).decode()
         items.append(
             response.item(
                 "completed",
                 place,
-                result=data,
+                result=Base64(await picture_bytes(request, picture)),
                 revised_prompt=revised(result, place) or result.prompt,
                 action="edit" if asked.images or response.action == "edit" else "generate",
                 background=asked.background or "auto",

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.endpoints.image_answers import encoded
+from gateway.endpoints.pieces import Base64
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_input import CALL
 from gateway.endpoints.sse import Stream, open_stream
@@ -53,7 +53,7 @@ class Events:
             await self.tell_call(
                 "partial_image",
                 partial_image_index=index,
-                partial_image_b64=encoded(image.data),
+                partial_image_b64=Base64(image.data),
                 background=asked.background or "auto",
                 output_format=asked.output_format or "png",
                 quality=asked.quality or "auto",

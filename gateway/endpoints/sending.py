@@ -42,8 +42,7 @@ class Sending:
         """Send the bytes in the way that costs least for where they lie."""
         if self.found.body.path is None:
             return await self._parts()
-        loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(None, open_plain, str(self.found.body.path), self.found.meta.length)
+        file = await _opened(str(self.found.body.path), self.found.meta.length)
         try:
             return await self._file(file)
         finally:
@@ -100,6 +99,21 @@ class Sending:
         if self.request.transport is not None:
             self.request.transport.abort()
         raise ConnectionResetError(reason)
+
+
+async def _opened(path: str, length: int) -> IO[bytes]:
+    """Open a file in a thread; a client that leaves meanwhile leaves no open file behind."""
+    opening = asyncio.get_running_loop().run_in_executor(None, open_plain, path, length)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[IO[bytes]]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
 
 
 def open_plain(path: str, length: int) -> IO[bytes]:

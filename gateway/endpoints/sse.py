@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
-import orjson
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
+from gateway.endpoints.pieces import pieces
 from gateway.errors import GatewayError
+from gateway.runtime import RUNTIME
 
 log = logging.getLogger(__name__)
 
 FIRST_STEP = 2.0
 """For how many seconds a stream waits for its job's first step, so that a refusal at once can still have a status."""
-SEND_TIMEOUT = 30.0
-"""Seconds after which a reader that takes nothing is cut off."""
+DONE = b"data: [DONE]\n\n"
+"""The mark that OpenAI's clients end at."""
+
+
+class Events(EventSourceResponse):
+    """An answer of events, each written in pieces; a reader who takes none for *patience* seconds is cut off."""
+
+    def __init__(self, patience: float, ping: float) -> None:
+        super().__init__(sep="\n", allow_all_methods=True, send_timeout=patience, ping_interval=ping)
+        self._patience = patience
+        self._within = False
+
+    async def send_pieces(self, event: Iterable[bytes]) -> None:
+        """Send one event; raise when the reader has left or was cut off."""
+        self._within = True
+        try:
+            for piece in event:
+                async with asyncio.timeout(self._patience):
+                    await super().write(piece)
+        except TimeoutError:
+            if self._req and self._req.transport:
+                self._req.transport.abort()
+            raise
+        finally:
+            self._within = False
+
+    async def write(self, data: Any) -> None:
+        """Send a ping, unless an event is on its way, of which it would become a part."""
+        if not self._within:
+            await super().write(data)
 
 
 class Stream:
     """An open stream of JSON events."""
 
-    def __init__(self, response: EventSourceResponse) -> None:
+    def __init__(self, response: Events) -> None:
         self._response = response
 
     async def send(self, value: object, *, event: str | None = None, identity: str | None = None) -> None:
-        await self._response.send(orjson.dumps(value).decode(), event=event, id=identity)
+        """Send *value*, whose pictures may be `Base64`, under the name *event* and the id *identity*."""
+        head = (f"id: {identity}\n" if identity else "") + (f"event: {event}\n" if event else "") + "data: "
+        await self._response.send_pieces(pieces(value, before=head.encode(), after=b"\n\n"))
 
     async def done(self) -> None:
-        """Send the mark that OpenAI's clients end at."""
-        await self._response.send("[DONE]")
+        """Send the mark of the end."""
+        await self._response.send_pieces((DONE,))
 
 
 @asynccontextmanager
@@ -41,9 +74,7 @@ async def open_stream(
     """Begin a stream; whatever goes wrong inside is told as an error event, and the stream ends cleanly."""
     if request.transport is None:
         raise ConnectionResetError("the client left before the stream began")
-    response = EventSourceResponse(
-        sep="\n", allow_all_methods=True, send_timeout=SEND_TIMEOUT, ping_interval=max(ping, 0.05)
-    )
+    response = Events(request.app[RUNTIME].settings.server.send_timeout, max(ping, 0.05))
     response.headers["Content-Type"] = "text/event-stream; charset=utf-8"
     if request.version < HttpVersion11:
         # As nginx asks unless told otherwise: without chunks only the connection's end is the stream's end.
