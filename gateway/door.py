@@ -7,7 +7,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
@@ -23,6 +23,8 @@ COMPLAIN_EVERY = 60.0
 FILES = 2**16
 """How many files (connections are some, too) a process asks the system for; the usual thousand is little."""
 FEWEST = 16
+NO_FILES = "socket.accept() out of system resource"
+"""What asyncio says when the process may open no more files."""
 
 
 class Door:
@@ -97,6 +99,22 @@ def most_connections(wanted: int, jobs: int) -> int:
     if room < wanted:
         log.warning("the limit of %d open files leaves room for %d connections, not for %d", soft, room, wanted)
     return min(wanted, room)
+
+
+def spare_the_log(loop: asyncio.AbstractEventLoop) -> None:
+    """Tell once a minute that there is no file left for who comes in; asyncio writes a stack for each that waits, and
+    would fill the disk that the pictures lie on."""
+    told = float("-inf")
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal told
+        if context.get("message") != NO_FILES:
+            loop.default_exception_handler(context)
+        elif time.monotonic() - told >= COMPLAIN_EVERY:
+            told = time.monotonic()
+            log.warning("no file is left for another connection; those who wait are let in later")
+
+    loop.set_exception_handler(handle)
 
 
 def _answer(headers: str) -> bytes:

@@ -18,7 +18,7 @@ from aiohttp import web
 from gateway.app import make_app
 from gateway.config import Configuration
 from gateway.connections import listen
-from gateway.door import most_connections
+from gateway.door import most_connections, spare_the_log
 from gateway.errors import GatewayError
 from gateway.runtime import Runtime, make_runtime
 
@@ -54,6 +54,7 @@ def _set_up_logging() -> None:
 
 
 async def _serve(configuration: Configuration, announce: Callable[[str], None]) -> int:
+    spare_the_log(asyncio.get_running_loop())
     runtime = make_runtime(configuration)
     runtime.memory.spare_addresses()
     server = runtime.settings.server
