@@ -23,8 +23,8 @@ FLOORS: dict[str, str] = {
     "pieces": (
         "breaker calls conditions copy_links cors data_urls decoding derive door exchange fairness fetch framing guard "
         "hookspecs imaging inputs journey keyring memory names negotiate object_errors object_store observing "
-        "picture_files pictures plain_files polling promises prompt references retouch serving signing sizes state tasks texts torn_requests transforms tuning "
-        "upstream validation verdict yaml_source"
+        "picture_files pictures plain_files polling promises prompt references retouch serving signing sizes "
+        "state tasks texts torn_requests transforms tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",
     "jobs and plugins": "claims finished job job_records jobs registry routing",
@@ -37,7 +37,9 @@ FLOORS: dict[str, str] = {
 }
 """From the ground up. A file imports from lower floors; from its own only what does not lead back to it."""
 
-SHARED_BY_ENDPOINTS = "answers body chat_body fields image_answers inputs job_answers paging pieces sending sse submitting"
+SHARED_BY_ENDPOINTS = (
+    "answers body chat_body fields image_answers inputs job_answers paging pieces sending sse submitting"
+)
 """What endpoints may take from each other's floor; an endpoint itself is imported by the app alone."""
 
 STORED = {"pictures": "image", "picture_links": "pictures", "stored": "image image_proxy picture_links pictures"}
