@@ -1,12 +1,15 @@
-"""A waiting line that is fair between callers: each caller's turn comes round, however many jobs another has sent."""
+"""What is fair between callers: a waiting line where each one's turn comes round, and a shelf where whoever has most
+gives way first; both however many jobs one of them sends."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 
 
 class Line(Generic[T]):
@@ -90,3 +93,57 @@ class Line(Generic[T]):
                 self._take(caller)
                 return item
         return None
+
+
+class Shelf(Generic[H]):
+    """Things of several owners, each of some weight, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+        self._things: dict[H, tuple[str, int]] = {}
+        self._owned: dict[str, dict[H, None]] = {}
+        self._weights: dict[str, int] = {}
+        # The heaviest first; an entry whose weight is no longer its owner's is passed over.
+        self._heap: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __contains__(self, thing: H) -> bool:
+        return thing in self._things
+
+    def put(self, thing: H, owner: str, weight: int) -> None:
+        """Add a thing that is not there yet."""
+        self._things[thing] = owner, weight
+        self._owned.setdefault(owner, {})[thing] = None
+        self._weigh(owner, weight)
+
+    def take(self, thing: H) -> None:
+        """Remove a thing, if it is there."""
+        if thing not in self._things:
+            return
+        owner, weight = self._things.pop(thing)
+        del self._owned[owner][thing]
+        if self._owned[owner]:
+            self._weigh(owner, -weight)
+        else:
+            self.weight -= weight
+            del self._owned[owner], self._weights[owner]
+
+    def oldest(self) -> H:
+        """Give what came first of all."""
+        return next(iter(self._things))
+
+    def surplus(self) -> H:
+        """Give what came first of the owner who has most by weight."""
+        while self._weights.get(self._heap[0][1]) != -self._heap[0][0]:
+            heappop(self._heap)
+        return next(iter(self._owned[self._heap[0][1]]))
+
+    def _weigh(self, owner: str, more: int) -> None:
+        self.weight += more
+        self._weights[owner] = weight = self._weights.get(owner, 0) + more
+        heappush(self._heap, (-weight, owner))
+        if len(self._heap) > 64 + 2 * len(self._weights):
+            self._heap = [(-weight, owner) for owner, weight in self._weights.items()]
+            heapify(self._heap)

@@ -1,4 +1,4 @@
-"""Which finished jobs are remembered, and with which error: the latest, within bounds of number, age and memory."""
+"""Which finished jobs are remembered, and with which error: the latest of each caller, within bounds of all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from sys import getsizeof
 
 from gateway.errors import GatewayError, UpstreamError
+from gateway.fairness import Shelf
 from gateway.job import Job
 
 KEPT = 10_000
@@ -16,28 +17,31 @@ OVERHEAD = 2_000
 
 
 class Finished:
-    """Finished jobs in the order of their ends: a job that still runs keeps no other in memory."""
+    """Finished jobs in the order of their ends: a job that still runs keeps no other in memory, and a caller who sends
+    thousands pushes out only their own."""
 
     def __init__(self, keep: float, most: int = KEPT, words: int = WORDS) -> None:
         self._keep = keep
         self._most = most
         self._words = words
-        self._jobs: dict[Job, int] = {}
-        self._held = 0
+        # A job also takes a place, which weighs as much of the number as its words do of the memory.
+        self._place = words // most
+        self._jobs: Shelf[Job] = Shelf()
 
     def add(self, job: Job) -> None:
-        self._jobs[job] = weight = _weight(job)
-        self._held += weight
+        self._jobs.put(job, job.caller.name, self._place + _weight(job))
 
     def surplus(self, now: float) -> Iterator[Job]:
-        """Let go of the oldest until what is left is within the bounds, and yield each."""
+        """Let go of what is too old, then of the oldest of whoever has most, until the rest is within the bounds."""
         while self._jobs:
-            oldest = next(iter(self._jobs))
-            fits = len(self._jobs) <= self._most and self._held <= self._words
-            if fits and (oldest.ended or 0) > now - self._keep:
-                return
-            self._held -= self._jobs.pop(oldest)
-            yield oldest
+            job = self._jobs.oldest()
+            if (job.ended or 0) > now - self._keep:
+                held = self._jobs.weight - self._place * len(self._jobs)
+                if len(self._jobs) <= self._most and held <= self._words:
+                    return
+                job = self._jobs.surplus()
+            self._jobs.take(job)
+            yield job
 
 
 def _weight(job: Job) -> int:

@@ -17,7 +17,7 @@ from gateway.errors import (
     UnavailableError,
     UpstreamTimeoutError,
 )
-from gateway.fairness import Line
+from gateway.fairness import Line, Shelf
 from gateway.finished import Finished, remembered_error
 from gateway.job import Job, without_bytes
 from gateway.memory import Memory
@@ -54,7 +54,7 @@ class Jobs:
         self._line: Line[Job] = Line(limits.running, limits.per_caller)
         self._claims = Claims()
         self._finished = Finished(limits.keep)
-        self._unstored: dict[str, int] = {}
+        self._unstored: Shelf[Job] = Shelf()
         self._seconds = 5.0
         self._aborted = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
@@ -269,18 +269,18 @@ class Jobs:
     def _forget_old(self) -> None:
         for job in self._finished.surplus(time.time()):
             del self._jobs[job.id]
-            self._unstored.pop(job.id, None)
+            self._unstored.take(job)
             self._claims.forget(job)
 
     def _lighten(self, job: Job) -> None:
         """Let go of a finished job's pixels; what no storage has is kept for a claim, as far as there is room."""
         left = job.forget_bytes()
-        if left and job.id in self._jobs:
-            self._unstored[job.id] = left
-            while sum(self._unstored.values()) > UNSTORED:
-                oldest = next(iter(self._unstored))
-                del self._unstored[oldest]
-                self._jobs[oldest].forget_bytes(all_of_them=True)
+        if left and job.id in self._jobs and job not in self._unstored:
+            self._unstored.put(job, job.caller.name, left)
+            while self._unstored.weight > UNSTORED:
+                given_up = self._unstored.surplus()
+                self._unstored.take(given_up)
+                given_up.forget_bytes(all_of_them=True)
 
     def _watch_the_line(self) -> None:
         if not self._ticker or self._ticker.done():

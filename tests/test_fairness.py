@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fairness import Line
+from gateway.fairness import Line, Shelf
 
 T = TypeVar("T")
 
@@ -104,3 +105,67 @@ def test_no_place_is_lost_or_given_twice(steps: list[tuple[str, int]], places: i
         assert all(count <= (per_caller or places) for count in mine.values())
         assert sorted(line.order()) == sorted(waiting)
         assert not any(len(working) < places and mine[caller] < (per_caller or places) for caller, _ in waiting)
+
+
+def test_whoever_has_most_gives_way_first() -> None:
+    """Of ten and two of equal weight the ten lose until they are two; then both in turn, each the oldest first."""
+    shelf: Shelf[str] = Shelf()
+    for number in range(2):
+        shelf.put(f"calm-{number}", "calm", 10)
+    for number in range(10):
+        shelf.put(f"flood-{number}", "flood", 10)
+    gone = []
+    while len(shelf) > 2:
+        gone.append(shelf.surplus())
+        shelf.take(gone[-1])
+
+    assert gone[:8] == [f"flood-{number}" for number in range(8)]
+    assert sorted(gone[8:]) == ["calm-0", "flood-8"]
+    assert shelf.oldest() == "calm-1"
+
+
+PUTS = st.lists(st.tuples(st.sampled_from(["put", "take", "surplus"]), st.integers(0, 3), st.integers(0, 50)))
+
+
+@given(PUTS)
+def test_a_shelf_counts_right_and_remembers_nothing_of_what_has_gone(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever comes and goes: weights, order and the heaviest are those of a plain list."""
+    shelf: Shelf[int] = Shelf()
+    there: dict[int, tuple[str, int]] = {}
+    for number, (step, who, weight) in enumerate(steps):
+        if step == "put":
+            there[number] = f"caller-{who}", weight
+            shelf.put(number, *there[number])
+        elif step == "take" and there:
+            gone = list(there)[weight % len(there)]
+            del there[gone]
+            shelf.take(gone)
+            shelf.take(gone)
+        elif there:
+            sums = {owner: sum(w for o, w in there.values() if o == owner) for owner, _ in there.values()}
+            found = shelf.surplus()
+            owner = there[found][0]
+
+            assert sums[owner] == max(sums.values())
+            assert found == next(thing for thing, (o, _) in there.items() if o == owner)
+        assert len(shelf) == len(there)
+        assert shelf.weight == sum(weight for _, weight in there.values())
+        assert not there or shelf.oldest() == next(iter(there))
+        assert len(shelf._heap) <= 64 + 2 * 4 + 1
+    for thing in list(there):
+        shelf.take(thing)
+
+    assert not shelf._owned
+    assert not shelf._weights
+
+
+def test_a_hundred_thousand_things_of_ten_thousand_owners_take_no_time() -> None:
+    """Each put and each surplus costs about the logarithm of the owners, not their number."""
+    shelf: Shelf[int] = Shelf()
+    began = time.process_time()
+    for number in range(100_000):
+        shelf.put(number, f"owner-{number % 10_000}", number % 97)
+        if len(shelf) > 10_000:
+            shelf.take(shelf.surplus())
+
+    assert time.process_time() - began < 5

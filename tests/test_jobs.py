@@ -489,6 +489,59 @@ async def test_long_prompts_are_remembered_within_a_bound() -> None:
     assert 5 < len(jobs._jobs) < 60
 
 
+async def test_a_flood_pushes_no_other_callers_job_out_of_memory() -> None:
+    """One sends a thousand, another had sent three before: the three can still be asked for and claimed."""
+    jobs = Jobs(Limits(), at_once)
+    jobs._finished = Finished(keep=3600, most=50)
+    calm = [submit(jobs, BOB, key=f"b{number}", fingerprint="f") for number in range(3)]
+    for job in calm:
+        await job.wait()
+    for number in range(1000):
+        await submit(jobs, key=f"a{number}", fingerprint="f").wait()
+
+    assert [jobs.get(job.id, BOB) for job in calm] == calm
+    assert [submit(jobs, BOB, key=f"b{number}", fingerprint="f") for number in range(3)] == calm
+    assert len(jobs._jobs) == 50
+    assert len(jobs._claims._keys) == 50
+
+
+async def test_neither_number_nor_length_of_one_callers_jobs_is_at_anothers_cost() -> None:
+    """Long prompts push out long prompts' caller, many jobs the caller of many, whatever the other has."""
+    jobs = Jobs(Limits(), at_once)
+    jobs._finished = Finished(keep=3600, most=100, words=2**20)
+
+    async def some(caller: Caller, count: int, length: int) -> None:
+        for number in range(count):
+            prompt = "x" * length + str(number)
+            await jobs.submit(ImageRequest(prompt, "m"), caller, prompt).wait()
+
+    await some(BOB, 20, 100)
+    await some(ANN, 100, 20_000)
+    assert len(list(jobs.all(BOB))) == 20
+    await some(Caller("cat"), 300, 10)
+
+    assert len(list(jobs.all(BOB))) == 20
+    assert len(jobs._jobs) <= 100
+
+
+async def test_pictures_that_no_storage_has_are_not_pushed_out_by_anothers() -> None:
+    """While the storage is down one caller makes many: the other's paid picture is still there to be claimed."""
+
+    async def work(job: Job) -> Result:
+        return result(bytes(UNSTORED // 4), key="")
+
+    jobs = Jobs(Limits(), work)
+    calm = submit(jobs, BOB, inline=True)
+    await calm.wait()
+    flood = [submit(jobs, inline=True) for _ in range(8)]
+    for job in flood:
+        await job.wait()
+
+    assert calm.result is not None
+    assert calm.result.pictures[0].data
+    assert [bool(job.result and job.result.pictures[0].data) for job in flood] == [False] * 5 + [True] * 3
+
+
 async def test_jobs_are_their_callers_own() -> None:
     """Another caller finds neither the job, nor its place in the list, nor its key."""
     jobs = Jobs(Limits(), at_once)
