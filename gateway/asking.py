@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway.contracts import Report, Work
 from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, PluginError, UpstreamError
+from gateway.places import Waiter
 from gateway.routing import Target
 from gateway.values import Image, ImageRequest
 
@@ -18,10 +19,8 @@ log = logging.getLogger(__name__)
 FIELDS = {"data": (bytes,), "url": (str, type(None)), "seed": (int, type(None)), "revised_prompt": (str, type(None))}
 
 
-class Sendable(Protocol):
+class Sendable(Waiter, Protocol):
     """The job, as far as this stage minds it."""
-
-    id: str
 
     @property
     def done(self) -> bool: ...

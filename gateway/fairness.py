@@ -5,11 +5,32 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
+
+FIRST_GUESS = 5.0
+LONGEST_WAIT = 120.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many seconds a piece of work takes, as the latest ones did."""
+
+    seconds: float = FIRST_GUESS
+    seen: int = 0
+
+    def note(self, seconds: float) -> None:
+        """Learn from one that has ended."""
+        self.seen += 1
+        self.seconds += max(0.1, 1 / self.seen) * (seconds - self.seconds)
+
+    def wait(self, ahead: int, places: int) -> float:
+        """Reckon the seconds until *ahead* pieces are done by *places* at once, from 1 to 120."""
+        return max(1.0, min(self.seconds * ahead / places, LONGEST_WAIT))
 
 
 class Line(Generic[T]):
@@ -35,14 +56,28 @@ class Line(Generic[T]):
         """Tell how many items of one caller wait."""
         return len(self._turns.get(caller, ()))
 
+    def has_room(self, caller: str, most: int) -> bool:
+        """Say whether *caller* may come in, to work or to wait, where about *most* may wait.
+
+        Whoever floods must not take the line from the others: up to twice its length each has a share of its own.
+        """
+        if self.waiting < most or not self.would_wait(caller):
+            return True
+        return self.waiting < 2 * most and self.waiting_of(caller) < max(1, most // (self.callers + 1))
+
     def enter(self, caller: str, item: T) -> bool:
         """Take a place, or wait; True if the item may work at once."""
         if self.would_wait(caller):
             self._turns.setdefault(caller, deque()).append(item)
             self.waiting += 1
             return False
-        self._take(caller)
+        self.take(caller)
         return True
+
+    def take(self, caller: str) -> None:
+        """Take a place without waiting for it."""
+        self.running += 1
+        self._working[caller] = self._working.get(caller, 0) + 1
 
     def leave(self, caller: str) -> None:
         """Free the caller's place."""
@@ -77,10 +112,6 @@ class Line(Generic[T]):
         """Tell the place of a waiting item, from 1; 0 if it does not wait."""
         return next((place for place, waiting in enumerate(self.order(), 1) if waiting is item), 0)
 
-    def _take(self, caller: str) -> None:
-        self.running += 1
-        self._working[caller] = self._working.get(caller, 0) + 1
-
     def _next(self) -> T | None:
         for caller in self._turns:
             if self._working.get(caller, 0) < self.per_caller:
@@ -90,7 +121,7 @@ class Line(Generic[T]):
                 self._turns.move_to_end(caller)
                 if not items:
                     del self._turns[caller]
-                self._take(caller)
+                self.take(caller)
                 return item
         return None
 

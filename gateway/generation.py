@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from gateway.errors import (
 from gateway.fetch import Fetcher
 from gateway.imaging import inspected
 from gateway.negotiate import Plan
+from gateway.places import Places
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import finish
 from gateway.routing import Router, Target, estimate
@@ -39,11 +40,11 @@ CALLS_AT_ONCE = 4
 class Generation:
     """Calls targets in the router's order until one delivers, and never pays twice for one picture."""
 
-    def __init__(self, router: Router, fetcher: Fetcher, pixels: int, per_backend: Mapping[str, int]) -> None:
+    def __init__(self, router: Router, fetcher: Fetcher, pixels: int, places: Places) -> None:
         self._router = router
         self._fetcher = fetcher
         self.pixels = pixels
-        self._places: dict[str, asyncio.Semaphore] = {name: asyncio.Semaphore(n) for name, n in per_backend.items()}
+        self._places = places
 
     async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
         """Return *work* with its images and receipt; raise the error of the last target tried."""
@@ -101,9 +102,8 @@ class Generation:
         self, work: Work, target: Target, plan: Plan, request: ImageRequest, job: Sendable, first: int
     ) -> list[Image | GatewayError]:
         telling = Telling(job, work, first)
-        place = self._places.get(target.backend_name)
-        if place:
-            async with place:
+        if target.backend_name in self._places:
+            async with self._places.place(target.backend_name, work.caller.name, job):
                 images = await ask(target, request, telling)
         else:
             images = await ask(target, request, telling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ class Job:
     __slots__ = (
         "_enders",
         "_watchers",
+        "aside",
         "attached",
         "caller",
         "created",
@@ -37,6 +38,8 @@ class Job:
         "inline",
         "kept",
         "key",
+        "on_aside",
+        "on_back",
         "on_event",
         "on_sent",
         "original",
@@ -61,6 +64,7 @@ class Job:
         self.ended: float | None = None
         self.state = "queued"
         self.sent = False
+        self.aside = False
         self.inline = False
         self.attached = True
         self.events: list[Event] = []
@@ -71,6 +75,8 @@ class Job:
         self.kept: asyncio.Task[None] | None = None
         self.on_event = on_event
         self.on_sent: Callable[[Job], None] = lambda job: None
+        self.on_aside: Callable[[Job], None] = lambda job: None
+        self.on_back: Callable[[Job], Awaitable[None]] | None = None
         self.webhook: str | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -100,6 +106,15 @@ class Job:
         if not self.sent:
             self.sent = True
             self.on_sent(self)
+
+    def step_aside(self) -> None:
+        """Free the place among the running jobs while a backend has none."""
+        self.on_aside(self)
+
+    async def step_back(self) -> None:
+        """Wait for a place among the running jobs again."""
+        if self.on_back:
+            await self.on_back(self)
 
     def _wake(self) -> None:
         if self._watchers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,7 +17,7 @@ from gateway.errors import (
     UnavailableError,
     UpstreamTimeoutError,
 )
-from gateway.fairness import Line, Shelf
+from gateway.fairness import Line, Pace, Shelf
 from gateway.finished import Finished, remembered_error
 from gateway.job import Job, without_bytes
 from gateway.memory import Memory
@@ -55,7 +55,8 @@ class Jobs:
         self._claims = Claims()
         self._finished = Finished(limits.keep)
         self._unstored: Shelf[Job] = Shelf()
-        self._seconds = 5.0
+        self._pace = Pace()
+        self._returning: deque[tuple[Job, asyncio.Future[None]]] = deque()
         self._aborted = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -86,6 +87,7 @@ class Jobs:
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         job.on_sent = self.on_sent
+        job.on_aside, job.on_back = self._step_aside, self._step_back
         self._jobs[job.id] = job
         self._claims.remember(job)
         job.tell("accepted", {"model": request.model})
@@ -102,7 +104,7 @@ class Jobs:
             raise UnavailableError(
                 "the gateway has too little memory left for another picture; try again in a moment",
                 code="out_of_memory",
-                retry_after=max(2.0, min(self._seconds, 30.0)),
+                retry_after=max(2.0, min(self._pace.seconds, 30.0)),
             )
 
     def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
@@ -186,17 +188,14 @@ class Jobs:
         return {"running": self._line.running, "waiting": self._line.waiting}
 
     def _refuse_when_full(self, caller: Caller) -> None:
-        line, most = self._line, self.limits.waiting
-        if not line.would_wait(caller.name) or line.waiting < most:
+        line = self._line
+        if line.has_room(caller.name, self.limits.waiting):
             return
-        # Whoever floods must not take the line from the others: up to twice its length each has a share of its own.
-        share = max(1, most // (line.callers + 1))
-        if line.waiting < 2 * most and line.waiting_of(caller.name) < share:
-            return
-        seconds = self._seconds * (line.waiting + 1) / self.limits.running
+        everyone = self._pace.wait(line.waiting + 1, line.places)
+        own = self._pace.wait(line.waiting_of(caller.name) + 1, line.per_caller)
         raise BusyError(
-            f"all {self.limits.running} places are busy and {line.waiting} jobs wait; try again later",
-            retry_after=max(1.0, min(seconds, 120.0)),
+            f"all {line.places} places are busy and {line.waiting} jobs wait; try again later",
+            retry_after=max(everyone, own),
         )
 
     def _start(self, job: Job) -> None:
@@ -254,17 +253,48 @@ class Jobs:
         else:
             assert job.started is not None
             assert job.ended is not None
-            self._seconds += 0.1 * (job.ended - job.started - self._seconds)
-            self._line.leave(job.caller.name)
+            self._pace.note(job.ended - job.started)
+            if not job.aside:
+                self._line.leave(job.caller.name)
             self._start_following()
 
     def _start_following(self) -> None:
+        self._let_return()
         # Whoever waits was promised a picture: while memory is short they get theirs one after the other.
         while self._line.waiting and not (self._line.running and self.memory.full):
             following = self._line.following()
             if following is None:
                 return
             self._start(following)
+
+    def _step_aside(self, job: Job) -> None:
+        """Let another job have the place of one that waits for its backend."""
+        job.state, job.aside = "queued", True
+        if job.timer:
+            job.timer.cancel()
+        self._line.leave(job.caller.name)
+        self._start_following()
+
+    async def _step_back(self, job: Job) -> None:
+        """Give a job that has its backend now a place again, before those who have not begun."""
+        entry = (job, asyncio.get_running_loop().create_future())
+        self._returning.append(entry)
+        self._let_return()
+        try:
+            await entry[1]
+        finally:
+            if entry in self._returning:
+                self._returning.remove(entry)
+        job.timer = asyncio.get_running_loop().call_later(self.limits.timeout, self._expire, job)
+
+    def _let_return(self) -> None:
+        for entry in tuple(self._returning):
+            job, ready = entry
+            if not ready.done() and not self._line.would_wait(job.caller.name):
+                self._line.take(job.caller.name)
+                job.state, job.aside = "running", False
+                ready.set_result(None)
+                self._returning.remove(entry)
 
     def _forget_old(self) -> None:
         for job in self._finished.surplus(time.time()):

@@ -24,6 +24,7 @@ from gateway.jobs import Jobs
 from gateway.memory import make_memory
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
+from gateway.places import Places
 from gateway.registry import Registry
 from gateway.routing import Router, Target, resolve
 from gateway.settings import ModelSettings, Settings
@@ -69,7 +70,8 @@ class Runtime:
         self.catalogue: dict[str, tuple[float, bytes]] = {}
         self.derived = DerivedCache(self.settings.serving.cache)
         self.recipes = {name: self._recipe(name, model) for name, model in self.settings.models.items()}
-        generation = Generation(self.router, self._results, self.settings.fetch.pixels, self.settings.jobs.per_backend)
+        self.places = Places(self.settings.jobs.per_backend, self.settings.jobs.waiting)
+        generation = Generation(self.router, self._results, self.settings.fetch.pixels, self.places)
         self._pipeline = Pipeline(generation)
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
         self.memory = make_memory(self.settings.jobs.memory)
@@ -105,6 +107,7 @@ class Runtime:
         await self.jobs.drain(self.settings.server.shutdown_timeout)
         if self._sweeper:
             self._sweeper.cancel()
+        await self.places.close()
         await self.observing.close()
         if self._records:
             await self._records.close()
@@ -166,6 +169,11 @@ class Runtime:
         if not missing and model.strict == request.strict:
             return request
         return replace(request, **missing, strict=request.strict or model.strict)
+
+    def refuse_when_full(self, resolved: Resolved, caller: Caller) -> None:
+        """Raise `BusyError` if every backend of the model has more calls waiting than it may."""
+        targets = self.recipes[resolved.recipe].targets
+        self.places.refuse_when_full([target.backend_name for target in targets], caller.name)
 
     def check(self, request: ImageRequest, resolved: Resolved, caller: Caller) -> None:
         """Raise what is known before anything is done: that no target can do this, or that all of them rest."""

@@ -21,9 +21,9 @@ FLOORS: dict[str, str] = {
     ),
     "contracts": "contracts options settings",
     "pieces": (
-        "breaker calls conditions copy_links cors data_urls decoding derive door exchange fairness fetch framing guard "
-        "hookspecs imaging inputs journey keyring memory names negotiate object_errors object_store observing "
-        "picture_files pictures plain_files polling promises prompt references retouch serving signing sizes "
+        "breaker calls conditions copy_links cors data_urls decoding derive door exchange fairness fetch framing "
+        "guard hookspecs imaging inputs journey keyring memory names negotiate object_errors object_store observing "
+        "picture_files pictures places plain_files polling promises prompt references retouch serving signing sizes "
         "state tasks texts torn_requests transforms tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",

@@ -29,6 +29,7 @@ from gateway.errors import (
 )
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
+from gateway.places import Places
 from gateway.routing import Router, Target
 from gateway.settings import Fetch, ModelSettings, TargetSettings
 from gateway.values import Caller, Image, ImageRequest, Size
@@ -74,8 +75,20 @@ class Ticket:
     sent: bool = False
     done: bool = False
 
+    watched: bool = False
+    away: list[str] = field(default_factory=list)
+
     def sending(self) -> None:
         self.sent = True
+
+    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        """The stage itself tells through the work."""
+
+    def step_aside(self) -> None:
+        self.away.append("aside")
+
+    async def step_back(self) -> None:
+        self.away.append("back")
 
 
 class Run:
@@ -86,7 +99,9 @@ class Run:
         self.targets = [
             Target.of(TargetSettings(f"t{place}", "up"), painter, "crop") for place, painter in enumerate(painters)
         ]
-        self.generation = Generation(self.router, Fetcher(fetch or Fetch()), 50_000_000, per_backend or {})
+        self.generation = Generation(
+            self.router, Fetcher(fetch or Fetch()), 50_000_000, Places(per_backend or {}, 1000)
+        )
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.ticket = Ticket()
 

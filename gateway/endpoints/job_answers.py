@@ -24,7 +24,7 @@ def job_json(job: Job, runtime: Runtime, base: str) -> dict[str, Any]:
         "created_at": int(job.created),
         "started_at": int(job.started) if job.started else None,
         "ended_at": int(job.ended) if job.ended else None,
-        "queue_position": runtime.jobs.position(job) if job.state == "queued" else 0,
+        "queue_position": (runtime.jobs.position(job) or runtime.places.position(job)) if job.state == "queued" else 0,
         "progress": 1.0 if job.state == "finished" else progress,
         "result": result_json(job, job.result, base) if job.result else None,
         "error": job.error.as_json()["error"] if job.error else None,

@@ -43,9 +43,11 @@ async def submit(
     webhook = read_webhook(body, runtime.settings.fetch)
     alone = wants_async(request, body)
     early = body.get("stream") or alone or asked.images or runtime.recipes[resolved.recipe].optimizers
-    if early and not earlier(request, body):
-        # What can be known now must be told now: before a stream has its status, before an optimizer is paid.
-        runtime.check(asked, resolved, request[CALLER])
+    if not earlier(request, body):
+        runtime.refuse_when_full(resolved, request[CALLER])
+        if early:
+            # What can be known now must be told now: before a stream has its status, before an optimizer is paid.
+            runtime.check(asked, resolved, request[CALLER])
     job = runtime.jobs.submit(
         asked,
         request[CALLER],

@@ -1,0 +1,110 @@
+"""``jobs.per_backend`` over HTTP: fair, visible, bounded, and of no harm to other backends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways import STORAGES, Gateway, start
+from tests.painters import DRAW, HELD, TWO_CALLERS, finished, later, other, painter, until
+
+TWO_BACKENDS = (
+    TWO_CALLERS
+    + STORAGES
+    + "backends: {painter: {use: held}, idle: {use: held, delay: 1ms}}\n"
+    + "models: {held: {backends: [{backend: painter}]}, idle: {backends: [{backend: idle}]}}\n"
+)
+
+
+async def gateway(aiohttp_server: Any, tmp_path: Path, jobs: str) -> Gateway:
+    return await start(aiohttp_server, f"{TWO_BACKENDS}jobs: {jobs}\n", tmp_path, types=HELD)
+
+
+async def of_bob(town: Gateway, prompt: str = "bob's") -> str:
+    answer = await town.post("/v1/images/generations", {**DRAW, "prompt": prompt, "async": True}, headers=other())
+    return str(answer.json["id"])
+
+
+async def state(town: Gateway, identity: str) -> Any:
+    return (await town.get(f"/v1/jobs/{identity}")).json
+
+
+async def test_the_line_of_a_backend_is_fair_and_seen(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Bob's one comes before most of Ann's eight, who see where they stand."""
+    town = await gateway(aiohttp_server, tmp_path, "{per_backend: {painter: 1}}")
+    anns = [await later(town, prompt=f"ann's {number}") for number in range(8)]
+    await of_bob(town)
+    states = [await state(town, identity) for identity in anns]
+    painter(town).free.set()
+    events = await town.get(f"/v1/jobs/{anns[7]}/events")
+
+    assert [found["status"] for found in states] == ["in_progress"] + ["queued"] * 7
+    assert [found["queue_position"] for found in states][:2] == [0, 1]
+    assert states[7]["queue_position"] == 8
+    assert [request.prompt for request in painter(town).requests].index("bob's") <= 2
+    assert "event: queued" in events.text
+    assert '"backend":"painter"' in events.text
+    assert (await finished(town, anns[7]))["status"] == "completed"
+
+
+async def test_who_waits_for_one_backend_takes_no_place_of_another(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Four jobs fill all running places of a gateway, were they to hold them while they wait."""
+    town = await gateway(aiohttp_server, tmp_path, "{per_backend: {painter: 1}, running: 4}")
+    anns = [await later(town) for _ in range(4)]
+    quick = await town.draw("bob's", model="idle")
+    painter(town).free.set()
+
+    assert quick.status == 200
+    assert [(await finished(town, identity))["status"] for identity in anns] == ["completed"] * 4
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize("how", [{}, {"async": True}, {"stream": True}])
+async def test_a_full_line_is_told_at_once(aiohttp_server: Any, tmp_path: Path, how: dict[str, bool]) -> None:
+    """429 with Retry-After, streams and jobs to come back for included; others still find room."""
+    town = await gateway(aiohttp_server, tmp_path, "{per_backend: {painter: 1}, waiting: 3}")
+    anns = [await later(town, prompt=f"ann's {number}") for number in range(4)]
+    await until(lambda: len(painter(town).requests) == 1)
+    refused = await town.post("/v1/images/generations", {**DRAW, **how})
+    bobs = await of_bob(town)
+    painter(town).free.set()
+
+    assert refused.status == 429
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (await finished(town, anns[3]))["status"] == "completed"
+    assert (await town.get(f"/v1/jobs/{bobs}", headers=other())).json["status"] in (
+        "queued",
+        "in_progress",
+        "completed",
+    )
+
+
+async def test_a_limit_for_each_caller_holds_beside_it(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Who comes back from waiting for a backend still runs no more jobs than the caller may."""
+    town = await gateway(aiohttp_server, tmp_path, "{per_backend: {painter: 1}, per_caller: 2, running: 8}")
+    anns = [await later(town) for _ in range(5)]
+    running = []
+    painter(town).free.set()
+    for identity in anns:
+        await finished(town, identity)
+        running.append(town.runtime.jobs.counts["running"])
+
+    assert max(running) <= 2
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
+async def test_who_waits_for_a_backend_can_be_cancelled(aiohttp_server: Any, tmp_path: Path) -> None:
+    """No place is lost by it, nothing is sent for it."""
+    town = await gateway(aiohttp_server, tmp_path, "{per_backend: {painter: 1}, running: 2}")
+    anns = [await later(town) for _ in range(3)]
+    gone = await town.ask("DELETE", f"/v1/jobs/{anns[1]}")
+    painter(town).free.set()
+    ends = [(await finished(town, identity))["status"] for identity in anns]
+
+    assert gone.status == 200
+    assert ends == ["completed", "cancelled", "completed"]
+    assert len(painter(town).requests) == 2
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+    assert (await town.draw("another", model="held")).status == 200
