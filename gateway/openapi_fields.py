@@ -49,6 +49,7 @@ CALLING: dict[str, Schema] = {
 """How the call shall be answered."""
 
 PROMPT = text("What the picture shall show. A ratio such as `16:9` in the words counts as the size.", minLength=1)
+IDEA = text("What shall be otherwise, if you know.")
 FORM = one_of("url", "b64_json", about="Whether pictures come as links or as base64; base64 without this field.")
 LINK = text("An http, https or `data:` URL of a picture.")
 LINKED = any_of(LINK, obj({"image_url": LINK}), obj({"url": LINK}))
@@ -101,7 +102,7 @@ def requests() -> dict[str, Schema]:
     fields, form = picture_fields(), {"response_format": or_null(FORM)}
     upload = {"type": "string", "contentMediaType": "application/octet-stream", "description": "A picture's bytes."}
     uploads = {"image": upload, "image[]": listed(upload, maxItems=MOST_INPUTS), "mask": upload}
-    linked = listed(LINKED, minItems=1, maxItems=MOST_INPUTS)
+    linked = listed(LINKED, maxItems=MOST_INPUTS)
     links = {"image": or_null(any_of(LINKED, linked)), "images": or_null(linked), "mask": or_null(LINKED)}
     calling = _calling()
     extras = {name: fields[name] for name in EXTRAS}
@@ -113,8 +114,8 @@ def requests() -> dict[str, Schema]:
         "ImageRequest": obj({"prompt": PROMPT}, {**fields, **form, **calling}),
         "EditForm": obj({"prompt": PROMPT}, {**uploads, **fields, **form, **calling}),
         "EditRequest": _with_picture(obj({"prompt": PROMPT}, {**links, **fields, **form, **calling})),
-        "VariationForm": obj({}, {**uploads, "prompt": or_null(PROMPT), **fields, **form, **calling}),
-        "VariationRequest": _with_picture(obj({}, {**links, "prompt": or_null(PROMPT), **fields, **form, **calling})),
+        "VariationForm": obj({}, {**uploads, "prompt": or_null(IDEA), **fields, **form, **calling}),
+        "VariationRequest": _with_picture(obj({}, {**links, "prompt": or_null(IDEA), **fields, **form, **calling})),
         "ResponsesRequest": obj(
             {
                 "input": _input(),

@@ -82,7 +82,7 @@ COPY = (
     parameter("query", "quality", whole("", QUALITIES[0], QUALITIES[-1]), "Of the copy, in steps of five."),
     parameter("query", "expires", text(), "Until when a signed link holds."),
     parameter("query", "signature", text(), "The signature of a link of `POST /v1/pictures/{key}/links`."),
-    parameter("query", "download", text(enum=["1", "true"]), "Have browsers save it."),
+    parameter("query", "download", text(), "With `1` or `true` browsers save it."),
 )
 PROXIED = (
     parameter("query", "url", text(), "What to fetch.", required=True),

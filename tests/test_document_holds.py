@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 
 from gateway.endpoints.fields import SPELLINGS
+from gateway.openapi_fields import LINK, picture_fields
 from tests.canaries import CALLER_KEY
 from tests.fake_upstream import png
 from tests.fronts.conftest import serving
 
 ROOT = Path(__file__).parent.parent
+PICTURE = "data:image/png;base64," + base64.b64encode(png(64, 64)).decode()
 MANY = os.environ.get("GATEWAY_FUZZ", "")
 YAML = f"""
 server: {{{{port: {{port}}}}}}
@@ -45,11 +47,13 @@ async def test_the_document_holds_for_whatever_can_be_made_up(tmp_path: Path) ->
         base = f"http://127.0.0.1:{gateway.port}"
         document = await asyncio.to_thread(fetched, f"{base}/openapi.json")
         (tmp_path / "document.json").write_text(json.dumps(document))
-        (tmp_path / "strict.json").write_text(json.dumps(strict(document)))
+        key = await asyncio.to_thread(drawn, base)
+        (tmp_path / "strict.json").write_text(json.dumps(strict(document, key.partition(".")[0])))
         command = [
             *(sys.executable, "-W", "ignore", "-m", "schemathesis.cli", "run", str(tmp_path / "strict.json")),
             *("--url", base, "--header", f"Authorization: Bearer {CALLER_KEY}", "--exclude-checks", ",".join(LENIENT)),
             *("--continue-on-failure", "--no-color", "--output-truncate", "false", "--warnings", "off"),
+            *("--report", "har", "--report-har-path", str(tmp_path / "calls.har")),
             *(("-n", MANY) if MANY else ("-n", "5", "--generation-deterministic", "--no-shrink")),
         ]
         environ = {
@@ -77,17 +81,53 @@ def fetched(url: str) -> dict[str, Any]:
     return document
 
 
-def strict(document: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what would excuse any answer, and let examples be fetched from nowhere."""
-    picture = "data:image/png;base64," + base64.b64encode(png(64, 64)).decode()
-    document = json.loads(json.dumps(document).replace("https://example.com/fox.png", picture))
-    for found in document["paths"].values():
-        for operation in found.values():
+def strict(document: dict[str, Any], key: str) -> dict[str, Any]:
+    """Leave out what would excuse any answer, and what would have nearly every call refused for one and the same thing.
+
+    *key* is that of a picture there is.
+    """
+    document = json.loads(json.dumps(document).replace("https://example.com/fox.png", PICTURE))
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
             del operation["responses"]["default"]
             for response in operation["responses"].values():
                 # A stream has no schema of its own; see `schema_checks`.
                 response.get("content", {}).get("text/event-stream", {}).pop("schema", None)
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "key" and method != "delete":
+                    parameter["schema"] = {"enum": [key]}
+            # With one key for all, all but the first would be conflicts.
+            kept = [each for each in operation.get("parameters", ()) if each["name"] != "Idempotency-Key"]
+            operation["parameters"] = operation["parameters"] if path.endswith("generations") else kept
     for schema in document["components"]["schemas"].values():
+        fields = schema.get("properties", {})
         # Of two spellings of one field the other is not even read.
-        schema.get("properties", {}).update({name: {} for name in SPELLINGS if name in schema.get("properties", {})})
-    return document
+        fields |= {name: {} for name in SPELLINGS if name in fields}
+        # An address made up is none; a mask needs its picture.
+        fields |= {name: {"type": "null"} for name in ("webhook", "input_image_mask") if name in fields}
+    # A chat call drops what it cannot read, and its receipt tells.
+    chat = document["components"]["schemas"]["ChatRequest"]["properties"]
+    chat |= {name: {} for name in (*picture_fields(), "stream_options") if name != "model"}
+    result: dict[str, Any] = linked(document)
+    return result
+
+
+def linked(value: Any) -> Any:
+    """Have every link to a picture lead to one."""
+    if isinstance(value, list):
+        return [linked(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("description") == LINK["description"]:
+        return {"enum": [PICTURE]}
+    return {name: linked(each) for name, each in value.items()}
+
+
+def drawn(base: str) -> str:
+    """Draw a picture; give its key."""
+    body = json.dumps({"prompt": "a fox", "response_format": "url"}).encode()
+    headers = {"Authorization": f"Bearer {CALLER_KEY}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{base}/v1/images/generations", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        url: str = json.load(response)["data"][0]["url"]
+    return url.rpartition("/")[2]

@@ -54,7 +54,7 @@ async def edits(request: web.Request) -> web.StreamResponse:
 async def variations(request: web.Request) -> web.StreamResponse:
     """Vary the given picture: OpenAI has retired this, old clients still send it; served as an edit."""
     form = await _read(request, request.app[RUNTIME].settings.server)
-    prompt = prompt_field(form.fields) if form.fields.get("prompt") else VARIATION
+    prompt = VARIATION if form.fields.get("prompt") in (None, "") else prompt_field(form.fields)
     return await _answer(request, form, prompt, "image_edit")
 
 
@@ -97,9 +97,9 @@ async def _read(request: web.Request, server: Server) -> Form:
         return await _read_multipart(request, server)
     body = await read_json(request, server)
     form = Form({name: value for name, value in body.items() if name not in {"image", "images", "mask"}})
-    pictures = body.get("images") if body.get("images") is not None else body.get("image")
-    for picture in pictures if isinstance(pictures, list) else [pictures] if pictures is not None else []:
-        form.urls.append(_url(picture, "image"))
+    for pictures in (body.get("image"), body.get("images")):
+        for picture in pictures if isinstance(pictures, list) else [pictures] if pictures is not None else []:
+            form.urls.append(_url(picture, "image"))
     if body.get("mask") is not None:
         form.mask_url = _url(body["mask"], "mask")
     return form

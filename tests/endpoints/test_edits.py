@@ -196,6 +196,27 @@ async def test_json_may_name_pictures_by_url(held: Gateway, fake: FakeUpstream, 
     assert painter(held).requests[0].images[0].data == PICTURE
 
 
+async def test_image_and_images_are_taken_together(held: Gateway) -> None:
+    """Neither is dropped in silence; none at all is an empty list."""
+    body = {"model": "held", "prompt": "night", "image": DATA_URL, "images": [{"image_url": DATA_URL}, DATA_URL]}
+    both = await held.post("/v1/images/edits", body)
+    one = await held.post("/v1/images/edits", {**body, "images": []})
+    many = await held.post("/v1/images/edits", {**body, "images": [DATA_URL] * 16})
+
+    assert both.json["gateway"]["receipt"]["asked"]["images"] == 3
+    assert one.json["gateway"]["receipt"]["asked"]["images"] == 1
+    assert (many.status, many.error["param"]) == (400, "image")
+
+
+@pytest.mark.parametrize("prompt", [0, False, [], {}, 7])
+async def test_the_words_of_a_variation_are_words_if_there_are_any(held: Gateway, prompt: Any) -> None:
+    """Null and nothing stand for none."""
+    wrong = await held.post("/v1/images/variations", {"model": "held", "image": DATA_URL, "prompt": prompt})
+    none = await held.post("/v1/images/variations", {"model": "held", "image": DATA_URL, "prompt": ""})
+
+    assert (wrong.status, wrong.error["param"], none.status) == (400, "prompt", 200)
+
+
 async def test_a_form_may_name_pictures_by_url_too(held: Gateway) -> None:
     """``curl -F image=https://…`` is meant as a link."""
     answer = await held.ask("POST", EDITS, data=form(prompt="in blue", model="held", image=DATA_URL, mask=DATA_URL))
