@@ -45,6 +45,7 @@ from gateway.imaging import inspect
 from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
+from gateway.picture_entries import Entry, PictureEntries
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, seal, settle, unpack_meta, unpack_small
 from gateway.polling import may_follow, poll
@@ -98,6 +99,7 @@ __all__ = [
     "Credentials",
     "DamagedError",
     "Duration",
+    "Entry",
     "Event",
     "FormField",
     "FoundPicture",
@@ -116,6 +118,7 @@ __all__ = [
     "Outgoing",
     "PermissionError_",
     "Picture",
+    "PictureEntries",
     "PictureFiles",
     "PictureMeta",
     "PictureTooLargeError",

@@ -17,9 +17,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.errors import NotFoundError, StorageDownError, StorageError, StorageFullError
+from gateway.folder_notes import FolderNotes
 from gateway.pictures import is_alive, is_key, pack_meta, unpack_meta
 from gateway.plain_files import is_older, open_folder, read_file, undone_on_failure, unlink, write_file
 from gateway.values import PictureMeta
@@ -27,6 +30,7 @@ from gateway.values import PictureMeta
 log = logging.getLogger(__name__)
 META_LIMIT = 4 * 2**20
 ORPHAN_AGE = 3600
+FOLDERS = 4096
 OVERWRITES = 3  # between the looks at its two files a picture may be replaced by another
 TOKEN = re.compile(r"[0-9a-f]{16}")
 OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\.[0-9a-f]{16}(\.tmp)?")
@@ -45,6 +49,13 @@ class FoundPicture:
     meta: PictureMeta
     name: str
     path: Path
+
+
+class Swept(NamedTuple):
+    """What a sweep left in a folder: how many bytes, and when the first of them expires."""
+
+    kept: int
+    due: float
 
 
 @contextmanager
@@ -67,6 +78,10 @@ class PictureFiles:
     root: Path
     _identity: tuple[int, int] | None = field(default=None, init=False)
     _writing: set[str] = field(default_factory=set, init=False)
+    _swept: FolderNotes[Swept] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._swept = FolderNotes(self.root, FOLDERS)
 
     def open(self) -> None:
         """Make the directory if it is not there, and remember which one it is."""
@@ -159,19 +174,39 @@ class PictureFiles:
         """Read the meta data of all whole pictures in a folder."""
         return [found.meta for found in self._all(place)[1]]
 
+    def meta(self, key: str) -> PictureMeta | None:
+        """Read a picture's meta data; None if it is not there or not whole."""
+        found = self._whole(key)
+        return found.meta if found else None
+
     def sweep(self, place: str, now: float) -> tuple[int, int]:
         """Remove what expired and orphans of a folder; return how many, and how many bytes stay."""
+        stamp = self._swept.stamp(place)
+        swept = self._swept.read(place, stamp)
+        if swept and now < swept.due:
+            return 0, swept.kept
+        writing = set(self._writing)
         names, pictures = self._all(place)
         living = [found for found in pictures if is_alive(found.meta, now)]
         removed = sum(self.remove(found.meta.key) is not None for found in pictures if found not in living)
-        known = {found.name for found in pictures} | {f"{found.meta.key}.meta" for found in pictures} | self._writing
+        known = {found.name for found in pictures} | {f"{found.meta.key}.meta" for found in pictures}
+        writing |= self._writing
+        young = 0
         with suppress(FileNotFoundError), open_folder(self.root, place) as folder:
             for name in names:
                 orphan = OURS.fullmatch(name) or (name.endswith(".meta") and is_key(name[:-5]))
-                if orphan and name.removesuffix(".tmp") not in known and is_older(folder, name, now - ORPHAN_AGE):
+                if not orphan or name.removesuffix(".tmp") in known:
+                    continue
+                if name.removesuffix(".tmp") not in writing and is_older(folder, name, now - ORPHAN_AGE):
                     unlink(folder, name)
                     removed += 1
-        return removed, sum(found.meta.length for found in living)
+                else:
+                    young += 1
+        kept = sum(found.meta.length for found in living)
+        if not (removed or young):
+            due = min((found.meta.expires for found in living if found.meta.expires is not None), default=inf)
+            self._swept.write(place, stamp, Swept(kept, due))
+        return removed, kept
 
     def _check_root(self) -> None:
         status = self.root.stat()

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -15,7 +16,9 @@ from gateway import (
     ByteSize,
     DamagedError,
     Duration,
+    Entry,
     FoundPicture,
+    PictureEntries,
     PictureFiles,
     PictureMeta,
     PictureTooLargeError,
@@ -36,6 +39,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 THREADS = 8
 CHUNK = 256 * 2**10
+FOLDERS = 64
+"""Folders of which a thread lists at once; then others get their turn."""
+START = 10.0
+"""Seconds for which a start waits for the first sweep."""
 
 
 @dataclass(slots=True)
@@ -72,18 +79,25 @@ class Disk:
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     files: PictureFiles = field(init=False, repr=False, compare=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
+    _entries: PictureEntries = field(init=False, repr=False, compare=False)
     _used: int = field(default=0, init=False, repr=False, compare=False)
+    _counted: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not str(self.root).strip() or "\0" in str(self.root):
             raise ValueError("root must name a directory")
         self.files = PictureFiles(Path(self.root).absolute())
+        self._entries = PictureEntries(self.files)
 
     async def __aenter__(self) -> Self:
         # Own threads: a slow disk must not starve name resolution, which uses the default ones.
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
         await self.run(self.files.open)
-        await self.sweep()
+        try:
+            async with asyncio.timeout(START):
+                await self.sweep()
+        except TimeoutError:
+            log.info("picture directory %s: there is much in it, and the first sweep goes on later", self.root)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
@@ -106,7 +120,7 @@ class Disk:
         if self.limit and len(data) > self.limit:
             raise PictureTooLargeError(f"the picture has {len(data)} bytes, more than the {self.limit} of this storage")
         meta = settle(await seal(meta, data), self.ttl, self.clock())
-        if self.limit and self._used + len(data) > self.limit:
+        if self.limit and (not self._counted or self._used + len(data) > self.limit):
             await self.sweep()
             if self._used + len(data) > self.limit:
                 raise StorageFullError(f"the picture directory {self.root} holds its {self.limit} bytes")
@@ -153,12 +167,15 @@ class Disk:
         return gone is not None and is_alive(gone, self.clock())
 
     async def list(self, owner: str | None = None) -> AsyncIterator[PictureMeta]:
-        """Yield the living, newest first."""
-        now, metas = self.clock(), []
-        for folder in await self.run(self.files.folders):
-            metas += await self.run(self.files.metas, folder)
-        for meta in sorted(metas, key=lambda meta: -meta.created):
-            if is_alive(meta, now) and owner in (None, meta.owner):
+        """Yield the living, newest first. Of those that nobody looks at only a few facts are read, and kept."""
+        now, entries = self.clock(), list[Entry]()
+        folders = await self.run(self.files.folders)
+        for at in range(0, len(folders), FOLDERS):
+            part = await self.run(self._entries.of, folders[at : at + FOLDERS])
+            entries += [entry for entry in part if now < entry.expires and owner in (None, entry.owner)]
+        for entry in await self.run(partial(sorted, entries, reverse=True)):
+            meta = await self.run(self.files.meta, entry.key)
+            if meta and is_alive(meta, now) and owner in (None, meta.owner):
                 yield meta
 
     async def sweep(self) -> int:
@@ -167,7 +184,7 @@ class Disk:
         for folder in await self.run(self.files.folders):
             gone, kept = await self.run(self.files.sweep, folder, now)
             removed, used = removed + gone, used + kept
-        self._used = used
+        self._used, self._counted = used, True
         return removed
 
 
