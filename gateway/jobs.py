@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * 2**20
 """Bytes of pictures that no storage has, kept in memory until their callers have claimed them or newer ones come."""
 
+IN_HAND = {"generated", "storing"}
+KEEPING = 60.0
+"""Seconds that a job has beyond its limit once its pictures are there: they are paid for, and only need to be kept."""
 
 Run = Callable[[Job], Awaitable[Result]]
 
@@ -218,7 +221,10 @@ class Jobs:
         else:
             self._end(job, result=result)
 
-    def _expire(self, job: Job) -> None:
+    def _expire(self, job: Job, kept_waiting: float = KEEPING) -> None:
+        if kept_waiting and job.events[-1].type in IN_HAND:
+            job.timer = asyncio.get_running_loop().call_later(kept_waiting, self._expire, job, 0)
+            return
         message = f"no picture after {self.limits.timeout:g} s, the limit for a job"
         self._end(job, error=UpstreamTimeoutError(message, code="job_timeout", sent=job.sent))
 
