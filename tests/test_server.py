@@ -62,7 +62,7 @@ def start(tmp_path: Path):
         port = free_port()
         yaml = YAML.format(port=port, key=KEY, backend=backend, server=server, more=more)
         (tmp_path / "config.yaml").write_text(yaml)
-        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONFAULTHANDLER": "1"}
         with (tmp_path / "stderr.txt").open("w") as stderr:
             popen = subprocess.Popen(
                 [COMMAND, "serve"], env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, text=True
@@ -151,6 +151,24 @@ async def test_a_second_signal_stops_at_once(start: Start) -> None:
         assert status == 503
         assert await ended(popen, 10) == 0
         assert time.monotonic() - began < 8
+
+
+async def test_a_crash_shows_no_values(start: Start, tmp_path: Path) -> None:
+    """Even with Python's own fault handler: stacks, and nothing of keys or prompts."""
+    popen, base = await asyncio.to_thread(start, "demo, delay: 10s")
+    async with client() as session:
+        body = {"prompt": "my-private-words", "size": "64x64"}
+        drawing = asyncio.ensure_future(session.post(f"{base}/v1/images/generations", json=body))
+        await working(session, base, 1)
+        popen.send_signal(signal.SIGABRT)
+        await asyncio.gather(drawing, return_exceptions=True)
+    code = await ended(popen, 10)
+    said = (tmp_path / "stderr.txt").read_text()
+
+    assert code == -signal.SIGABRT
+    assert "Current thread" in said
+    for secret in (KEY, "my-private-words"):
+        assert secret not in said
 
 
 async def test_a_plugin_that_will_not_end_does_not_keep_the_process(start: Start, tmp_path: Path) -> None:

@@ -97,10 +97,14 @@ def json_response(value: object, *, status: int = 200, headers: Mapping[str, str
 
 def error_response(error: GatewayError, request_id: str) -> web.Response:
     """Give an error as OpenAI's clients understand it."""
-    headers = error_headers(error)
-    body = error.as_json()
+    return json_response(error_json(error, request_id), status=error.status, headers=error_headers(error))
+
+
+def error_json(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Give an error with the id by which the gateway's owner finds it."""
+    body: dict[str, Any] = error.as_json()
     body["error"]["request_id"] = request_id
-    return json_response(body, status=error.status, headers=headers)
+    return body
 
 
 def error_headers(error: GatewayError) -> dict[str, str]:

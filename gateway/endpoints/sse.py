@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
+from gateway.endpoints.answers import REQUEST_ID, error_json
 from gateway.endpoints.pieces import pieces
 from gateway.errors import GatewayError
 from gateway.runtime import RUNTIME
@@ -87,17 +88,18 @@ async def open_stream(
             yield stream, response
         except GatewayError as error:
             # No status can follow once the stream has begun; tell it as an event.
-            await _tell(stream, error, done_mark)
+            await _tell(stream, error, request[REQUEST_ID], done_mark)
         except (ConnectionError, TimeoutError):
             log.info("the reader of a stream left")
         except Exception:
-            log.exception("a stream failed")
-            await _tell(stream, GatewayError("an internal error; the gateway's log has it"), done_mark)
+            log.exception("the stream of request %s failed", request[REQUEST_ID])
+            fault = GatewayError("an internal error; the gateway's log names it by the request id")
+            await _tell(stream, fault, request[REQUEST_ID], done_mark)
 
 
-async def _tell(stream: Stream, error: GatewayError, done_mark: bool) -> None:
+async def _tell(stream: Stream, error: GatewayError, identity: str, done_mark: bool) -> None:
     try:
-        await stream.send(error.as_json())
+        await stream.send(error_json(error, identity))
         if done_mark:
             await stream.done()
     except (ConnectionError, TimeoutError):

@@ -348,6 +348,7 @@ async def test_a_late_failure_is_told_in_the_stream_which_ends_well(
     else:
         found = told[-1]["error"]
         assert {"message", "type", "code", "param"} <= set(found)
+        assert found["request_id"] == answer.headers["x-request-id"]
         assert code in {found["code"], None}
     assert answer.text.endswith("data: [DONE]\n\n") == (name == "chat")
     assert "chat.completion" not in json.dumps(told[-1])
