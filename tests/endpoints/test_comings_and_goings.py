@@ -1,0 +1,155 @@
+"""Clients that come and go by the thousand, at every call that takes a job: nothing of them stays."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_upstream import png
+from tests.gateways import Gateway, start
+from tests.painters import HELD, holding, later, painter, until
+from tests.test_memory import statm
+
+PICTURE = "data:image/png;base64," + base64.b64encode(png(64, 64)).decode()
+SAY = {"model": "held", "messages": [{"role": "user", "content": "a cat"}]}
+DRAW = {"model": "held", "prompt": "a cat"}
+TOOL = {"model": "held", "input": "a cat", "tools": [{"type": "image_generation"}]}
+EDIT = {**DRAW, "image": PICTURE}
+PARTIALS = {"stream": True, "partial_images": 2}
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", SAY),
+    "chat stream": ("/v1/chat/completions", {**SAY, "stream": True}),
+    "images": ("/v1/images/generations", DRAW),
+    "images stream": ("/v1/images/generations", {**DRAW, **PARTIALS}),
+    "edits": ("/v1/images/edits", EDIT),
+    "edits stream": ("/v1/images/edits", {**EDIT, **PARTIALS}),
+    "variations": ("/v1/images/variations", EDIT),
+    "responses": ("/v1/responses", TOOL),
+    "responses stream": ("/v1/responses", {**TOOL, "stream": True}),
+    "async": ("/v1/images/generations", {**DRAW, "async": True}),
+}
+
+
+@pytest.fixture
+async def gateway(aiohttp_server: Any, tmp_path: Path) -> Gateway:
+    """A gateway with eight places, whose pictures take 20 ms and whose waiting calls are kept alive after 5."""
+    more = "jobs: {running: 8, waiting: 100, per_backend: {painter: 6}, keep_alive: 5ms}\nchat: {ping: 50ms}\n"
+    return await start(aiohttp_server, holding(more, options=", delay: 20ms"), tmp_path, types=HELD)
+
+
+@pytest.fixture
+async def complaints(caplog: pytest.LogCaptureFixture) -> AsyncIterator[list[str]]:
+    """What the loop and the libraries complain of while the test runs, garbage included; there must be nothing."""
+    said: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: said.append(f"{context.get('message')} {context.get('exception')!r}"))
+    yield said
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    said += [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said == []
+
+
+def request(gateway: Gateway, path: str, body: dict[str, Any] | None = None) -> bytes:
+    content = json.dumps(body).encode() if body is not None else b""
+    head = f"{'POST' if content else 'GET'} {path} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {gateway.key}\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content
+
+
+async def come_and_go(gateway: Gateway, sent: bytes, number: int) -> None:
+    """Connect, send all or a part, wait for some of the answer or none, and leave politely or not."""
+    with suppress(ConnectionError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(sent[: len(sent) // 2] if number % 7 == 0 else sent)
+        for _ in range(number % 13):
+            await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(number % 5 / 100):
+                await reader.read(1 + number % 3 * 1000)
+        if number % 2:
+            writer.transport.abort()
+        else:
+            writer.close()
+
+
+async def rounds(gateway: Gateway, calls: list[bytes], count: int) -> None:
+    """Have *count* clients come and go, fifty at a time."""
+    crowd = asyncio.Semaphore(50)
+
+    async def one(number: int) -> None:
+        async with crowd:
+            await come_and_go(gateway, calls[number % len(calls)], number)
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+    await until(lambda: gateway.runtime.jobs.counts == {"running": 0, "waiting": 0})
+    await until(lambda: not gateway.server.runner.server or not gateway.server.runner.server.connections)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_a_thousand_who_come_and_go_leave_nothing(gateway: Gateway, complaints: list[str]) -> None:
+    """At every endpoint, before, within and after the request: no task, file, reader, place or memory more than before,
+    nothing destroyed while it waited, no exception that nobody fetched; every call that was sent has its picture."""
+    identity = await later(gateway)
+    calls = [request(gateway, *call) for call in CALLS.values()]
+    calls += [request(gateway, f"/v1/jobs/{identity}/events"), request(gateway, f"/v1/jobs/{identity}")]
+    await gateway.session.close()
+    gateway.sessions.clear()
+    await rounds(gateway, calls, 300)
+    gc.collect()
+    tasks, files, resident = len(asyncio.all_tasks()), open_files(), statm()[1]
+    began = asyncio.get_running_loop().time()
+    await rounds(gateway, calls, 1000)
+    took = asyncio.get_running_loop().time() - began
+    gc.collect()
+    jobs = list(gateway.runtime.jobs._jobs.values())
+    finished = [job for job in jobs if job.state == "finished"]
+
+    assert len(asyncio.all_tasks()) <= tasks
+    assert open_files() <= files
+    assert statm()[1] - resident < 16 * 2**20
+    assert took < 20
+    assert all(job.done and not job.readers and not job.watched for job in jobs)
+    assert {job.state for job in jobs} == {"finished", "cancelled"}
+    assert len(finished) == len(painter(gateway).requests)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_client_that_leaves_after_any_turn_of_the_loop(
+    gateway: Gateway, complaints: list[str], name: str
+) -> None:
+    """k = 0, 1, 2 …: the job is cancelled and unpaid, or finished and kept; its place is free, and the call repeated
+    with its key is answered in full."""
+    path, body = CALLS[name]
+    for number in range(0, 60, 3):
+        before = len(painter(gateway).requests)
+        key = f"key-{number}"
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        sent = request(gateway, path, body).replace(
+            b"Host: here\r\n", f"Host: x\r\nIdempotency-Key: {key}\r\n".encode()
+        )
+        writer.write(sent)
+        for _ in range(number):
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        await asyncio.sleep(0.005)
+        await until(lambda: gateway.runtime.jobs.counts == {"running": 0, "waiting": 0})
+        answer = await gateway.post(path, body, headers={"Idempotency-Key": key})
+        await until(lambda: gateway.runtime.jobs.counts == {"running": 0, "waiting": 0})
+
+        assert answer.status in {200, 202}
+        assert '"error":{' not in answer.text
+        assert len(painter(gateway).requests) == before + 1
+    assert len((await gateway.get("/v1/pictures?limit=100")).json["data"]) == len(painter(gateway).requests)
