@@ -64,6 +64,7 @@ from gateway.upstream import (
     is_refusal,
     retry_after,
 )
+from gateway.usage import Usage, count_tokens, read_usage
 from gateway.values import (
     Body,
     Caller,
@@ -148,12 +149,14 @@ __all__ = [
     "Upstream",
     "UpstreamError",
     "UpstreamTimeoutError",
+    "Usage",
     "Words",
     "Work",
     "as_base64",
     "as_data_url",
     "bearer",
     "classify",
+    "count_tokens",
     "decode",
     "decode_base64",
     "encode_picture",
@@ -176,6 +179,7 @@ __all__ = [
     "pack_small",
     "poll",
     "prompt_of_answer",
+    "read_usage",
     "repaint_mask",
     "retry_after",
     "seal",

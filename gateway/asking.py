@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gateway.contracts import Report, Work
@@ -12,6 +12,7 @@ from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, PluginError, UpstreamError
 from gateway.places import Waiter
 from gateway.routing import Target
+from gateway.usage import Usage, is_usage
 from gateway.values import Image, ImageRequest
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,24 @@ class Sendable(Waiter, Protocol):
 
 @dataclass(slots=True)
 class Telling:
-    """The `Report` that a backend gets: it turns what the backend says into events of the job."""
+    """The `Report` that a backend gets: it turns what the backend says into events of the job and into its receipt."""
 
     job: Sendable
     work: Work
-    first: int
+    first: int = 0
     """How many pictures of the job come before those of this call."""
     sent: bool = False
+    usages: list[Usage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def of_call(self, first: int) -> Telling:
+        """Give the report of one call, which says what it used and did for the whole job."""
+        return replace(self, first=first, sent=False)
+
+    @property
+    def usage(self) -> Usage | None:
+        """All that was used so far; None if no upstream has told."""
+        return sum(self.usages[1:], self.usages[0]) if self.usages else None
 
     def sending(self) -> None:
         if self.job.done:
@@ -51,6 +63,14 @@ class Telling:
     def partial(self, image: Image) -> None:
         if isinstance(image, Image) and isinstance(image.data, bytes) and is_picture(image.data):
             self.work.tell("partial", {"picture": self.first, "image": image})
+
+    def used(self, usage: Usage) -> None:
+        if is_usage(usage):
+            self.usages.append(usage)
+
+    def noted(self, note: str) -> None:
+        if (short := str(note)[:300]) not in self.notes:
+            self.notes.append(short)
 
 
 async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[Image]:
@@ -74,7 +94,14 @@ async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[I
         raise _fault(complaint, telling.sent)
     if not images:
         raise BrokenAnswerError("it answered without a picture")
-    return list(images)[: request.n]
+    return _seeded(list(images)[: request.n], request)
+
+
+def _seeded(images: list[Image], request: ImageRequest) -> list[Image]:
+    """Give a picture the seed that it was made with: which of several pictures has which, only the upstream knows."""
+    if request.n != 1 or request.seed is None or images[0].seed is not None:
+        return images
+    return [replace(images[0], seed=request.seed)]
 
 
 def _fault(message: str, sent: bool) -> UpstreamError:

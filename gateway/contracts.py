@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from gateway.capabilities import Capabilities
 from gateway.receipt import Receipt
+from gateway.usage import Usage
 from gateway.values import (
     Caller,
     Credentials,
@@ -57,6 +58,14 @@ class Report(Protocol):
 
     def partial(self, image: Image) -> None:
         """Show a preview."""
+        ...
+
+    def used(self, usage: Usage) -> None:
+        """Say how many tokens this call took, if the upstream tells; those of all calls are added up and told on."""
+        ...
+
+    def noted(self, note: str) -> None:
+        """Say what was done to the request here, for the receipt: once for all calls that say the same."""
         ...
 
 

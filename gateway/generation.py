@@ -49,14 +49,15 @@ class Generation:
     async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
         """Return *work* with its images and receipt; raise the error of the last target tried."""
         failure: UpstreamError | None = None
-        receipt = work.receipt
+        receipt, telling = work.receipt, Telling(job, work)
         for target, plan in self._router.order(work.request, targets):
             receipt = _planned(receipt, target, plan)
+            telling.notes.clear()
             work.tell("generating", {"target": target.name, "size": str(plan.size or plan.request.size or "")})
             began = time.monotonic()
             try:
                 with self._router.attempt(target):
-                    images, failures, unpaid = await self._pictures(work, target, plan, job)
+                    images, failures, unpaid = await self._pictures(telling, target, plan)
             except UpstreamError as error:
                 receipt = _failed(receipt, work, target, error, time.monotonic() - began)
                 failure = _named(error, target)
@@ -69,24 +70,25 @@ class Generation:
             work.tell("generated", {"target": target.name, "count": len(images), "missing": len(failures)})
             seconds, cost = time.monotonic() - began, estimate(target, plan, unpaid)
             receipt = _delivered(receipt, Attempt(target.name, "ok", seconds), plan, cost, len(images), failures)
+            receipt = replace(receipt, usage=telling.usage, notes=(*receipt.notes, *telling.notes))
             return replace(work, images=tuple(images), receipt=receipt)
         assert failure is not None
         raise failure
 
     async def _pictures(
-        self, work: Work, target: Target, plan: Plan, job: Sendable
+        self, telling: Telling, target: Target, plan: Plan
     ) -> tuple[list[Image], list[GatewayError], int]:
         """Make all calls of the plan; some may fail as long as one delivers. The number is of pictures that are surely
         not billed: those of calls that failed so."""
         requests, unpaid = plan.requests(), 0
         if len(requests) == 1:
-            outcomes = await self._call(work, target, plan, requests[0], job, 0)
+            outcomes = await self._call(telling.of_call(0), target, plan, requests[0])
         else:
             gate = asyncio.Semaphore(CALLS_AT_ONCE)
 
             async def one(request: ImageRequest, first: int) -> list[Image | GatewayError]:
                 async with gate:
-                    return await self._call(work, target, plan, request, job, first)
+                    return await self._call(telling.of_call(first), target, plan, request)
 
             firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
             answers = await _each(map(one, requests, firsts))
@@ -99,11 +101,10 @@ class Generation:
         return images, failures, unpaid
 
     async def _call(
-        self, work: Work, target: Target, plan: Plan, request: ImageRequest, job: Sendable, first: int
+        self, telling: Telling, target: Target, plan: Plan, request: ImageRequest
     ) -> list[Image | GatewayError]:
-        telling = Telling(job, work, first)
         if target.backend_name in self._places:
-            async with self._places.place(target.backend_name, work.caller.name, job):
+            async with self._places.place(target.backend_name, telling.work.caller.name, telling.job):
                 images = await ask(target, request, telling)
         else:
             images = await ask(target, request, telling)

@@ -50,6 +50,7 @@ def _shared() -> dict[str, Schema]:
         "optimizer": or_null(text("Who rewrote the prompt.")),
         "notes": listed(text()),
         "cost": or_null(number("An estimate in the currency of the configured prices.")),
+        "usage": or_null(mapped("The tokens that the upstream told, all calls together.")),
     }
     gateway = {"job": text(), "prompt": text("What was drawn."), "receipt": ref("Receipt")}
     usage = {"prompt_tokens": whole("", 0), "completion_tokens": whole("", 0), "total_tokens": whole("", 0)}
@@ -79,7 +80,8 @@ def _chat() -> dict[str, Schema]:
 def _images() -> dict[str, Schema]:
     told = {"revised_prompt": text("What was drawn, where it is not what you wrote.")}
     data = any_of(obj({"url": LINK}, told), obj({"b64_json": BASE64}, told))
-    usage = obj({}, {name: whole("", 0) for name in ("input_tokens", "output_tokens", "total_tokens")})
+    tokens = {name: whole("", 0) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    usage = obj({}, {**tokens, "input_tokens_details": mapped(), "output_tokens_details": mapped()})
     described = {"size": text(), "output_format": text(), "usage": usage}
     kinds = [
         f"{kind}.{state}" for state in ("partial_image", "completed") for kind in ("image_generation", "image_edit")

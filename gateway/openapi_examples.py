@@ -18,6 +18,7 @@ RECEIPT: dict[str, Any] = {
     "optimizer": None,
     "notes": [],
     "cost": 0.0007,
+    "usage": None,
 }
 JOB = "job_9f2c41d07ab35e8811c0d6aa"
 GATEWAY = {"job": JOB, "prompt": "a red fox in the snow", "receipt": RECEIPT}

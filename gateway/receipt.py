@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.usage import Usage
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -43,9 +45,10 @@ class Receipt:
     optimizer: str | None = None
     notes: tuple[str, ...] = ()
     cost: float | None = None
+    usage: Usage | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain JSON values; cost is the estimate in the currency of the configured prices."""
+        """Give plain JSON values; cost is an estimate in the currency of the prices, usage the tokens told."""
         return {
             "model": self.model,
             "target": self.target,
@@ -65,4 +68,5 @@ class Receipt:
             "optimizer": self.optimizer,
             "notes": list(self.notes),
             "cost": self.cost,
+            "usage": self.usage.as_json() if self.usage else None,
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.capabilities import Capabilities
+from gateway.capabilities import Capabilities, Range
 from gateway.contracts import Report, Work
 from gateway.errors import (
     BadKeyError,
@@ -32,6 +32,7 @@ from gateway.generation import Generation
 from gateway.places import Places
 from gateway.routing import Router, Target
 from gateway.settings import Fetch, ModelSettings, TargetSettings
+from gateway.usage import Usage
 from gateway.values import Caller, Image, ImageRequest, Size
 from tests.fake_upstream import FakeUpstream, png
 
@@ -235,6 +236,65 @@ async def test_many_pictures_are_spread_over_calls() -> None:
     many = Painter(can=Capabilities(count=1))
     await Run(many)(ImageRequest("a cat", n=10))
     assert many.busiest <= 4
+
+
+async def test_a_picture_has_the_seed_it_was_made_with() -> None:
+    """Sent alone, a seed is that picture's, folded ones too; what the upstream tells goes before what it was sent."""
+    one = {"accepts": {"seed": Range(0, 99)}}
+    single = await Run(Painter(can=Capabilities(count=1, **one)))(ImageRequest("a cat", n=3, seed=98))
+    told = await Run(answering([Image(PICTURE, seed=5)]))(ImageRequest("a cat", seed=98))
+    several = await Run(Painter(can=Capabilities(count=4, **one)))(ImageRequest("a cat", n=2, seed=98))
+    deaf = await Run(Painter(can=Capabilities()))(ImageRequest("a cat", seed=98))
+    by_chance = await Run(Painter(can=Capabilities(**one)))(ImageRequest("a cat", seed=-1))
+
+    assert [image.seed for image in single.images] == [98, 99, 0]
+    assert [image.seed for image in told.images] == [5]
+    assert [image.seed for image in several.images] == [None, None]
+    assert [image.seed for image in (*deaf.images, *by_chance.images)] == [None, None]
+
+
+async def test_the_seed_outlives_what_is_done_to_the_picture_here() -> None:
+    """A picture that is cut and converted keeps the seed that it was made with."""
+    painter = Painter(can=Capabilities(sizes=(Size(64, 64),), accepts={"seed": True}))
+    work = await Run(painter)(ImageRequest("a cat", size=Size(32, 16), seed=7, output_format="webp"))
+
+    assert (work.images[0].media_type, work.images[0].size, work.images[0].seed) == ("image/webp", Size(32, 16), 7)
+
+
+async def test_the_tokens_of_all_calls_are_added_up() -> None:
+    """Also those of a call that brought no picture, and of a target that gave up; nonsense of a plugin is left out."""
+    tokens = Usage(10, 100, 110, {"text_tokens": 10}, {"image_tokens": 100})
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        report.used(tokens)
+        for nonsense in (None, {"input": 1}, Usage(-5, 1, 1), Usage("9", 1, 1), Usage(1, 1, 2, {"x": None})):  # type: ignore[arg-type]  # lies on purpose
+            report.used(nonsense)  # type: ignore[arg-type]  # lies on purpose
+        if request.seed == 2:
+            raise UpstreamTimeoutError("slow")
+        return [Image(PICTURE)]
+
+    run = Run(Painter(draw, can=Capabilities(count=1, accepts={"seed": True})))
+    work = await run(ImageRequest("a cat", n=3, seed=1))
+
+    assert work.receipt.usage == Usage(30, 300, 330, {"text_tokens": 30}, {"image_tokens": 300})
+    assert (await Run(Painter())()).receipt.usage is None
+
+
+async def test_what_a_backend_did_to_the_request_stands_in_the_receipt_once() -> None:
+    """Three calls that say the same are one note; what a target said that gave up is none."""
+
+    def gives_up(request: ImageRequest, report: Report) -> list[Image]:
+        report.noted("cut in vain")
+        raise UnreachableError("gone")
+
+    def draws(request: ImageRequest, report: Report) -> list[Image]:
+        report.noted("the mask was converted")
+        return [Image(PICTURE)]
+
+    one = Capabilities(count=1)
+    work = await Run(Painter(gives_up, can=one, sends=False), Painter(draws, can=one))(ImageRequest("a cat", n=3))
+
+    assert work.receipt.notes == ("the mask was converted",)
 
 
 async def test_some_of_many_pictures_are_better_than_none() -> None:

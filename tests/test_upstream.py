@@ -58,6 +58,10 @@ class Counting:
 
     def partial(self, image: Any) -> None: ...
 
+    def used(self, usage: Any) -> None: ...
+
+    def noted(self, note: str) -> None: ...
+
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[..., Upstream]]:

@@ -76,7 +76,9 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
 
 
 def image_usage(result: Result) -> dict[str, Any]:
-    """Give the images API's usage block: the prompt's words in tokens, roughly four letters each."""
+    """Give the images API's usage block: as the upstream told, else the prompt's words, roughly four letters each."""
+    if result.receipt.usage:
+        return result.receipt.usage.as_json()
     words = max(1, len(result.prompt) // 4)
     details = {"image_tokens": 0, "text_tokens": words}
     return {"input_tokens": words, "input_tokens_details": details, "output_tokens": 0, "total_tokens": words}

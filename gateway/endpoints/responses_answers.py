@@ -108,8 +108,16 @@ def _usage(result: Result) -> dict[str, Any]:
     given, made = int(counted.get("input_tokens", 0)), int(counted.get("output_tokens", 0))
     return {
         "input_tokens": given,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **_told(result, "input")},
         "output_tokens": made,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0, **_told(result, "output")},
         "total_tokens": int(counted.get("total_tokens", given + made)),
     }
+
+
+def _told(result: Result, side: str) -> Mapping[str, int]:
+    """Give what the upstream itself told of the kinds of tokens."""
+    usage = result.receipt.usage
+    if usage is None:
+        return {}
+    return usage.input_details if side == "input" else usage.output_details

@@ -24,6 +24,7 @@ from gateway import (
     decode,
     hookimpl,
     one_line,
+    read_usage,
     unpack,
     value_at,
 )
@@ -92,12 +93,14 @@ class ChatImages:
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make one picture."""
         answer = await self._upstream.send(self.outgoing(request), report)
-        return (await _pictures(answer))[:1]
+        return (await _pictures(answer, report))[:1]
 
 
-async def _pictures(answer: Answer) -> list[Image]:
+async def _pictures(answer: Answer, report: Report) -> list[Image]:
     """Read the pictures of *answer*; raise `RefusedError` with the model's words if there are only words."""
     parsed, first = await unpack(answer.body, FIRST) if _probably_first(answer.body) else (answer.json(), None)
+    if isinstance(parsed, Mapping) and (usage := read_usage(parsed.get("usage"))):
+        report.used(usage)
     if first is not None:
         return [Image(data=first)]
     if not isinstance(parsed, Mapping):

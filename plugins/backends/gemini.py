@@ -25,9 +25,11 @@ from gateway import (
     RefusedError,
     Report,
     Upstream,
+    Usage,
     as_base64,
     bearer,
     classify,
+    count_tokens,
     decode,
     error_words,
     hookimpl,
@@ -126,6 +128,8 @@ class Gemini:
         body = answer.json()
         if not isinstance(body, dict):
             raise BrokenAnswerError("answered JSON of another form than promised")
+        if usage := _usage(body.get("usageMetadata")):
+            report.used(usage)
         texts = _predictions(body) if _is_imagen(request.model) else [_drawn(body)]
         return [Image(await decode(text)) for text in texts[: request.n]]
 
@@ -159,6 +163,29 @@ def _drawn(body: Mapping[str, Any]) -> str:
     if reason in ("STOP", "") and words:
         raise RefusedError(f"answered in words instead of a picture: {words}")
     raise BrokenAnswerError(f"drew nothing ({reason or 'no reason told'})")
+
+
+def _usage(told: object) -> Usage | None:
+    """Read ``usageMetadata``; thoughts are part of what came out."""
+    if not isinstance(told, dict):
+        return None
+    given, drawn, thought = (
+        count_tokens(told.get(f"{name}TokenCount")) for name in ("prompt", "candidates", "thoughts")
+    )
+    total = max(count_tokens(told.get("totalTokenCount")), given + drawn + thought)
+    inner, outer = _kinds(told.get("promptTokensDetails")), _kinds(told.get("candidatesTokensDetails"))
+    return Usage(given, drawn + thought, total, inner, outer) if total else None
+
+
+def _kinds(rows: object) -> dict[str, int]:
+    """Read tokens by ``modality``, in OpenAI's words."""
+    kinds: dict[str, int] = {}
+    for row in rows[:DETAILS] if isinstance(rows, list) else ():
+        kind = row.get("modality") if isinstance(row, dict) else None
+        if isinstance(kind, str) and (tokens := count_tokens(row.get("tokenCount"))):
+            name = f"{kind[:20].lower()}_tokens"
+            kinds[name] = kinds.get(name, 0) + tokens
+    return kinds
 
 
 def _inline(part: Mapping[str, Any]) -> object:

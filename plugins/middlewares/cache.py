@@ -75,7 +75,7 @@ class Cache:
         key = (work.caller.name, _identity(work.request))
         made = self._made.get(key)
         if made is not None:
-            receipt = replace(made.receipt, attempts=(), cost=0.0)
+            receipt = replace(made.receipt, attempts=(), cost=0.0, usage=None)
             again = replace(work, request=replace(work.request, prompt=made.prompt), pictures=made.pictures)
             return replace(again, receipt=receipt).noted(
                 "the same request with the same seed was drawn before; these are its pictures, nothing was generated"

@@ -127,7 +127,7 @@ class OpenAIImages:
         watch = Previews(report) if self._streams(request) else None
         answer = await self._upstream.send(self.outgoing(request), report, pictures=request.n, watch=watch)
         streamed = watch is not None and answer.body.lstrip().startswith((b"event:", b"data:", b"id:", b":"))
-        images = finished(answer) if streamed else await pictures_in(answer, self._dialect.answers)
+        images = finished(answer, report) if streamed else await pictures_in(answer, self._dialect.answers, report)
         return images[: request.n]
 
     def _streams(self, request: ImageRequest) -> bool:

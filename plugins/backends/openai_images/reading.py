@@ -12,10 +12,12 @@ from gateway import (
     Image,
     NotAnImageError,
     RefusedError,
+    Report,
     decode,
     error_words,
     is_picture,
     is_refusal,
+    read_usage,
     unpack,
 )
 
@@ -23,8 +25,8 @@ BLOCKED = (("respect_moderation", False), ("is_image_safe", False))
 """Marks of an item that is not the picture although one may come with it."""
 
 
-async def pictures_in(answer: Answer, places: tuple[str, ...]) -> list[Image]:
-    """Give all pictures of a successful *answer*; raise if there is none."""
+async def pictures_in(answer: Answer, places: tuple[str, ...], report: Report) -> list[Image]:
+    """Give all pictures of a successful *answer*, and tell *report* the tokens used; raise if there is none."""
     if answer.headers.get("finish-reason", "").upper() == "CONTENT_FILTERED":
         raise RefusedError("refused the content (the picture was filtered)")
     if is_picture(answer.body[:64]):
@@ -33,6 +35,7 @@ async def pictures_in(answer: Answer, places: tuple[str, ...]) -> list[Image]:
         raise NotAnImageError(f"answered {answer.kind()} instead of a picture")
     first = steps_of(places[0].replace("*", "0"))
     parsed, picture = await unpack(answer.body, first)
+    tell_usage(parsed, report)
     if picture is not None and len(list(_values(parsed, steps_of(places[0])))) == 1:
         owner = _owner(parsed, first)
         return [_described(Image(data=picture), owner, parsed)] if not _blocked(owner) else _none(answer, blocked=True)
@@ -51,6 +54,12 @@ async def _all(parsed: Any, places: tuple[str, ...], answer: Answer) -> list[Ima
         if images:
             return images
     return _none(answer, blocked)
+
+
+def tell_usage(parsed: Any, report: Report) -> None:
+    """Tell the tokens that an answer or an event says it used, if it does."""
+    if isinstance(parsed, Mapping) and (usage := read_usage(parsed.get("usage"))):
+        report.used(usage)
 
 
 async def image_of(value: str) -> Image:

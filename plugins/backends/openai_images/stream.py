@@ -9,6 +9,8 @@ import orjson
 
 from gateway import Answer, BrokenAnswerError, GatewayError, Image, Report, classify, decode_base64
 
+from .reading import tell_usage
+
 
 class Previews:
     """Takes pieces of the stream as they arrive, and reports each preview once."""
@@ -31,8 +33,8 @@ class Previews:
                     self._report.partial(Image(data=decode_base64(str(event.get("b64_json", "")))))
 
 
-def finished(answer: Answer) -> list[Image]:
-    """Give the pictures that the whole stream of *answer* brought; raise what it complains of."""
+def finished(answer: Answer, report: Report) -> list[Image]:
+    """Give the pictures that the whole stream of *answer* brought, and tell the tokens used; raise its complaint."""
     images = []
     for line in answer.body.split(b"\n"):
         event = _event(line)
@@ -40,6 +42,7 @@ def finished(answer: Answer) -> list[Image]:
         if event and (kind == "error" or "error" in event):
             raise _complaint(event)
         if event and kind.endswith(".completed"):
+            tell_usage(event, report)
             images.append(Image(data=decode_base64(str(event.get("b64_json", "")))))
     if not images:
         raise BrokenAnswerError("ended its stream without a finished picture")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import Image, ImageRequest, Secret
+from gateway import Image, ImageRequest, Secret, Usage
 from tests.fake_upstream import png
 
 CANARY = Secret("sk-canary0123456789abcdef")
@@ -18,6 +18,8 @@ class Remembered:
     sent: int = 0
     done: list[float] = field(default_factory=list)
     previews: list[Image] = field(default_factory=list)
+    usages: list[Usage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def sending(self) -> None:
         self.sent += 1
@@ -27,6 +29,12 @@ class Remembered:
 
     def partial(self, image: Image) -> None:
         self.previews.append(image)
+
+    def used(self, usage: Usage) -> None:
+        self.usages.append(usage)
+
+    def noted(self, note: str) -> None:
+        self.notes.append(note)
 
 
 def asking(model: str, **more: Any) -> ImageRequest:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from gateway_plugins.backends.chat_images import ChatImages, in_text
 
-from gateway import AllowanceError, BrokenAnswerError, BusyUpstreamError, GatewayError, Image, RefusedError, Secret
+from gateway import (
+    AllowanceError,
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    Image,
+    RefusedError,
+    Secret,
+    Usage,
+)
 from tests.fake_upstream import FakeUpstream, png
 from tests.plugins.backends.contract import CANARY, Remembered, asking, input_image
 
@@ -119,6 +128,27 @@ async def test_pictures_are_found(message: Any, expected: Image, fake: FakeUpstr
     fake.mode, fake.error = "body", fake.chat({"role": "assistant", **message})
     async with backend(fake) as chat:
         assert await chat.generate(asking("m"), Remembered()) == [expected]
+
+
+@pytest.mark.parametrize("data", [DATA, LARGE_DATA])
+async def test_tokens_are_told(data: str, fake: FakeUpstream) -> None:
+    """A chat model counts prompt and completion; also when it drew nothing but words."""
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 1290,
+        "total_tokens": 1299,
+        "completion_tokens_details": {"image_tokens": 1280, "reasoning_tokens": None},
+    }
+    message = {"role": "assistant", "images": [{"image_url": {"url": data}}]}
+    fake.mode, fake.error = "body", {**fake.chat(message), "usage": usage}
+    report = Remembered()
+    async with backend(fake) as chat:
+        await chat.generate(asking("flux-pro"), report)
+        fake.error = {**fake.chat({"role": "assistant", "content": "I would rather not"}), "usage": usage}
+        with pytest.raises(RefusedError):
+            await chat.generate(asking("flux-pro"), report)
+
+    assert report.usages == [Usage(9, 1290, 1299, {}, {"image_tokens": 1280})] * 2
 
 
 async def test_responses_api_is_read_too(fake: FakeUpstream) -> None:

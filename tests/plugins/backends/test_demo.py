@@ -14,7 +14,7 @@ from gateway_plugins.backends.demo.words import read_brief
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageDraw
 
-from gateway import Image, ImageRequest, Size, inspect
+from gateway import Image, ImageRequest, Size, Usage, inspect
 
 SMALL = Size(160, 96)
 
@@ -38,6 +38,12 @@ class Told:
 
     def partial(self, image: Image) -> None:
         self.previews.append(image)
+
+    def used(self, usage: Usage) -> None:
+        raise AssertionError("nothing is used up here")
+
+    def noted(self, note: str) -> None:
+        self.said.append(note)
 
 
 async def draw(prompt: str, told: Told | None = None, **asked) -> list[Image]:

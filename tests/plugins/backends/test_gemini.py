@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from gateway import (
     RateLimitedError,
     RefusedError,
     RejectedError,
+    Usage,
 )
-from tests.plugins.backends.vendors import KEYS, PICTURE, draw, open_vendor
+from tests.plugins.backends.vendors import KEYS, PICTURE, Told, draw, open_vendor
 
 FLASH = "gemini-3.1-flash-image"
 ASKED = ImageRequest("a cat", model=FLASH)
@@ -63,6 +65,37 @@ async def test_the_picture_is_taken_and_the_draft_is_not():
         assert images == [Image(PICTURE)]
         assert fake.last.headers["x-goog-api-key"] == "canary-key-1"
         assert "key" not in fake.last.query
+
+
+@pytest.mark.parametrize(
+    ("told", "usages"),
+    [
+        (
+            {
+                "promptTokenCount": 12,
+                "candidatesTokenCount": 1290,
+                "thoughtsTokenCount": 100,
+                "totalTokenCount": 1402,
+                "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 4}, {"modality": "IMAGE", "tokenCount": 8}],
+                "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}],
+            },
+            [Usage(12, 1390, 1402, {"text_tokens": 4, "image_tokens": 8}, {"image_tokens": 1290})],
+        ),
+        ({"totalTokenCount": 5}, [Usage(0, 0, 5)]),
+        ({"promptTokenCount": "12", "promptTokensDetails": 7, "candidatesTokensDetails": [None, {}]}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+async def test_tokens_are_told_in_openais_words(told: Any, usages: list[Usage]):
+    """Thoughts are part of what came out; what is no number is none."""
+    report = Told()
+    async with open_vendor("gemini") as (fake, backend):
+        part = {"inlineData": {"data": base64.b64encode(PICTURE).decode()}}
+        fake.mode, fake.error = "body", {**answer("STOP", part), "usageMetadata": told}
+        await draw(backend, ASKED, report)
+
+    assert report.usages == usages
 
 
 def answer(finish: str | None = "STOP", *parts: Any, **more: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gateway import (
     RefusedError,
     RejectedError,
     Size,
+    Usage,
 )
 from gateway.negotiate import negotiate
 from tests.fake_upstream import FakeUpstream, png
@@ -438,6 +439,49 @@ async def test_previews_are_shown_while_they_come(fake: FakeUpstream) -> None:
     assert made == [Image(data=LARGE)]
     assert report.previews == [Image(data=PICTURE)] * 2
     assert (fake.last.json["stream"], fake.last.json["partial_images"]) == (True, 2)
+
+
+TOKENS = {
+    "input_tokens": 50,
+    "output_tokens": 4160,
+    "total_tokens": 4210,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+}
+USED = Usage(50, 4160, 4210, {"text_tokens": 10, "image_tokens": 40})
+
+
+@pytest.mark.parametrize("picture", [PICTURE, LARGE])
+async def test_the_tokens_of_an_answer_are_told(picture: bytes, fake: FakeUpstream) -> None:
+    """Plain answers, those read in one go included."""
+    data = [{"b64_json": base64.b64encode(picture).decode()}]
+    fake.mode, fake.error = "body", {"created": 1, "usage": TOKENS, "data": data}
+    report = Remembered()
+    async with backend(fake) as images:
+        await images.generate(asking("gpt-image-2"), report)
+
+    assert report.usages == [USED]
+
+
+async def test_the_tokens_of_a_stream_are_told(fake: FakeUpstream) -> None:
+    """They stand in the last event."""
+    done = {"type": "image_generation.completed", "b64_json": TEXT, "usage": TOKENS}
+    fake.mode, fake.error = "body", streamed({"type": "image_generation.partial_image", "b64_json": TEXT}, done)
+    report = Remembered()
+    async with backend(fake) as images:
+        await images.generate(asking("gpt-image-2", partial_images=1), report)
+
+    assert report.usages == [USED]
+
+
+@pytest.mark.parametrize("usage", [None, {}, [], 7, {"cost_in_usd_ticks": 5}, {"input_tokens": 0, "total_tokens": 0}])
+async def test_an_answer_that_tells_no_tokens_tells_none(usage: Any, fake: FakeUpstream) -> None:
+    """LocalAI sends zeros, xAI only a price."""
+    fake.mode, fake.error = "body", {"created": 1, "usage": usage, "data": [{"b64_json": TEXT}]}
+    report = Remembered()
+    async with backend(fake) as images:
+        await images.generate(asking("gpt-image-2"), report)
+
+    assert report.usages == []
 
 
 async def test_upstream_that_does_not_stream_after_all(fake: FakeUpstream) -> None:

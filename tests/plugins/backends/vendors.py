@@ -20,7 +20,7 @@ from gateway_plugins.backends.huggingface import HuggingFace
 from gateway_plugins.backends.replicate import Replicate
 from gateway_plugins.backends.stability import Stability
 
-from gateway import Backend, Http, Image, ImageRequest, Secret
+from gateway import Backend, Http, Image, ImageRequest, Secret, Usage
 from tests.fake_upstream import Call, FakeUpstream, make_app, png
 
 KEYS = (Secret("canary-key-1"), Secret("canary-key-2"))
@@ -36,6 +36,7 @@ class Told:
     done: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     partials: list[bytes] = field(default_factory=list)
+    usages: list[Usage] = field(default_factory=list)
 
     def sending(self) -> None:
         self.sent += 1
@@ -46,6 +47,12 @@ class Told:
 
     def partial(self, image: Image) -> None:
         self.partials.append(image.data)
+
+    def used(self, usage: Usage) -> None:
+        self.usages.append(usage)
+
+    def noted(self, note: str) -> None:
+        self.notes.append(note)
 
 
 class Fake(FakeUpstream):
