@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 from gateway_plugins.storages.s3 import S3
 
-from gateway import Secret, StorageDownError
+from gateway import Secret, StorageDownError, pack_meta
 from tests.gateways import AUTHENTICATORS, start
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 from tests.plugins.storages.s3_front import front_of, redirect, refusal
@@ -256,3 +256,52 @@ async def test_the_gateway_over_a_troubled_store(aiohttp_server, tmp_path, seawe
     assert {status for status, _ in refused} <= {502, 503}
     for link in links:
         assert (await gateway.get(link)).status == 200
+
+
+async def test_the_log_names_the_store_and_no_secret(make, front, seaweed, caplog):
+    """Who starts the gateway while the store is down reads which one: its bucket and endpoint."""
+    storage = make(endpoint="http://127.0.0.1:1")
+    with caplog.at_level(logging.INFO):
+        async with storage:
+            assert storage.health()["status"] == "down"
+
+    assert f"{seaweed.bucket} (http://127.0.0.1:1)" in caplog.text
+    assert seaweed.secret_key not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "conflict", [refusal(409, "ConditionalRequestConflict"), refusal(412, "PreconditionFailed")], ids=["409", "412"]
+)
+async def test_a_race_for_a_key_ends_with_one_whole_picture(storage, front, conflict):
+    """Whoever is told that another write runs or was first tries again without the condition; the picture is whole."""
+    front.only = lambda request: "If-None-Match" in request.headers
+    front.next.append(conflict)
+    await storage.put(picture("in-a-race", data=DATA), DATA)
+    front.mend()
+
+    assert await read(storage, "in-a-race") == DATA
+    assert "in-a-race" in await listed(storage)
+
+
+async def test_more_names_than_a_page_are_listed_and_swept(make, front, seaweed):
+    """A store tells a thousand names at a time; what is on the next page expires and goes as well."""
+    clock = Clock(time.time())
+    storage = make(timeout=20.0)
+    storage.clock = clock
+    async with storage:
+        ends = clock.now + 50
+        metas = [picture(f"of-very-many-{number:04}", created=1000.0 + number, expires=ends) for number in range(1050)]
+        for start in range(0, len(metas), 50):
+            part = metas[start : start + 50]
+            names = [storage._index_of(meta) for meta in part]
+            await asyncio.gather(
+                *(storage._store.put(name, pack_meta(meta), {}) for name, meta in zip(names, part, strict=True))
+            )
+        front.calls.clear()
+        assert len(await listed(storage)) == 1050
+        pages = [path for _, method, path in front.calls if method == "GET" and "/index/" not in path]
+        clock.now += 100
+
+        assert len(pages) == 2
+        assert await storage.sweep() == 1050
+        assert await listed(storage) == []
