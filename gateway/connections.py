@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Collection
 from functools import partial
@@ -15,6 +16,8 @@ from gateway.door import Door
 from gateway.endpoints.answers import REQUEST_ID, error_response, new_request_id
 from gateway.errors import GatewayError, RequestError
 from gateway.settings import Server
+
+log = logging.getLogger(__name__)
 
 USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 """The option of a socket for it; Linux alone has it."""
@@ -69,6 +72,7 @@ class Connection(web.RequestHandler):
         """Answer in OpenAI's form and close. The library's own words would repeat what was sent, and its version."""
         super().handle_error(request, status, exc, message)
         request[REQUEST_ID] = identity = request.get(REQUEST_ID) or new_request_id()
+        log.info("request %s could not be served: %s", identity, type(exc).__name__)
         response = error_response(_refusal(exc) if status == 400 else GatewayError("an internal error"), identity)
         response.headers.update(
             {

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import time
 
@@ -82,8 +83,10 @@ async def test_listed_origins_are_not_told_to_strangers(aiohttp_server, tmp_path
 
 async def test_what_is_torn_stands_in_the_log_by_its_kind_alone(gateway, caplog):
     """Its bytes may be anybody's key, and a traceback per stranger fills disks."""
+    caplog.set_level(logging.INFO)
     for sent in TORN.values():
-        await told(gateway, sent)
+        _, headers, _ = await told(gateway, sent)
+        assert headers["x-request-id"] in caplog.text
 
     assert "script" not in caplog.text
     assert "Traceback" not in caplog.text
@@ -117,7 +120,7 @@ def setup_app(app):
 """
 
 
-async def test_a_fault_outside_of_the_gateway_s_own_middleware_has_the_same_form(aiohttp_server, tmp_path):
+async def test_a_fault_outside_of_the_gateway_s_own_middleware_has_the_same_form(aiohttp_server, tmp_path, caplog):
     """A plugin's middleware may stand before all that turns errors into words."""
     (tmp_path / "plugin.py").write_text(BESIDE)
     gateway = await start(aiohttp_server, DEMO + "plugins: [plugin.py]\n", tmp_path)
@@ -126,6 +129,7 @@ async def test_a_fault_outside_of_the_gateway_s_own_middleware_has_the_same_form
     assert answer.status == 500
     assert answer.error["code"] == "internal_error"
     assert answer.error["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-request-id"] in caplog.text
     assert "private" not in answer.text
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "https://app.example"}
 
