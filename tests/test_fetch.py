@@ -320,6 +320,27 @@ async def test_stalled_handshake_ends_at_the_deadline():
                 await fetcher.fetch(f"https://127.0.0.1:{port}/")
 
 
+async def test_connect_into_nowhere_ends_at_the_deadline():
+    """A host that takes no connections, and does not refuse them either, costs no more than the deadline."""
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    port = full.getsockname()[1]
+    # Once the queue of the port is full, the kernel drops whoever comes without a word.
+    crowd = [socket.socket() for _ in range(4)]
+    for each in crowd:
+        each.setblocking(False)
+        each.connect_ex(("127.0.0.1", port))
+    try:
+        async with Fetcher(Fetch(allow=(f"127.0.0.1:{port}",), timeout=0.3)) as fetcher:
+            begun = time.monotonic()
+            with pytest.raises(UpstreamTimeoutError):
+                await fetcher.fetch(f"http://127.0.0.1:{port}/")
+    finally:
+        for each in (full, *crowd):
+            each.close()
+
+    assert time.monotonic() - begun < 2
+
+
 async def test_stalled_dns_ends_at_the_deadline():
     """A name server that never answers costs no more than the deadline."""
     never = asyncio.Event()

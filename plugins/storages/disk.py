@@ -81,6 +81,7 @@ class Disk:
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
     _entries: PictureEntries = field(init=False, repr=False, compare=False)
     _used: int = field(default=0, init=False, repr=False, compare=False)
+    _troubles: dict[bool, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _counted: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +111,19 @@ class Disk:
         if self._pool is None:
             raise StorageDownError(f"the picture directory {self.root} is not open")
         loop = asyncio.get_running_loop()
-        with translated(self.root):
-            return await loop.run_in_executor(self._pool, work, *arguments)
+        try:
+            with translated(self.root):
+                answer = await loop.run_in_executor(self._pool, work, *arguments)
+        except (StorageDownError, StorageFullError) as error:
+            self._troubles[work == self.files.write] = error.message
+            raise
+        self._troubles.pop(work == self.files.write, None)
+        return answer
+
+    def health(self) -> dict[str, str]:
+        """Say what the last write met, or else the last other work: a full disk still reads."""
+        reason = self._troubles.get(True) or self._troubles.get(False)
+        return {"status": "down", "reason": reason} if reason else {"status": "ok"}
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture; when this returns it survives a power cut."""

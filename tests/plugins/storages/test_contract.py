@@ -233,6 +233,20 @@ async def test_expires_to_the_second(storage, bench):
     assert await storage.get("k" * 40) is None
 
 
+async def test_a_clock_set_back_ends_nothing_early(storage, bench):
+    """Two days back and forth again: the picture stays, and ends at its time."""
+    kept = await storage.put(picture(), PNG)
+
+    bench.clock.now -= 172_800
+    await storage.sweep()
+    assert (await storage.get("k" * 40)).meta.expires == kept.expires
+    assert await listed(storage) == ["k" * 40]
+    bench.clock.now = kept.expires - 0.01
+    assert await (await storage.get("k" * 40)).body.read() == PNG
+    bench.clock.now = kept.expires + 172_800
+    assert await storage.get("k" * 40) is None
+
+
 async def test_a_given_expiry_wins(storage, bench):
     """A picture that moves here keeps its own time, and never stays never."""
     until = bench.clock.now + 70

@@ -93,9 +93,11 @@ async def test_a_failing_step_is_told_and_leaves_nothing(disk, monkeypatch, step
     assert str(disk.root) not in told.value.message
     found = await disk.get(KEY)
     assert found is None or await found.body.read() == DATA
+    assert disk.health() == {"status": "down", "reason": told.value.message}
     assert not [name for name in files(disk) if name.endswith(".tmp")]
     await disk.put(meta, DATA)
     assert await (await disk.get(KEY)).body.read() == DATA
+    assert disk.health() == {"status": "ok"}
 
 
 @pytest.mark.parametrize(("step", "skip"), STEPS)
@@ -363,11 +365,13 @@ async def test_the_directory_may_vanish_and_come_back(tmp_path):
                 with pytest.raises(StorageDownError):
                     await call
             root.mkdir(exist_ok=True)
+        assert disk.health()["status"] == "down"
         root.rmdir()
         (tmp_path / "away").rename(root)
 
         assert await (await disk.get(KEY)).body.read() == PNG
         await disk.put(picture("and-a-new-one"), PNG)
+        assert disk.health() == {"status": "ok"}
 
 
 async def test_many_readers_need_few_files(disk):
