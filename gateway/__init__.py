@@ -42,7 +42,7 @@ from gateway.errors import (
 )
 from gateway.hookspecs import hookimpl
 from gateway.imaging import inspect
-from gateway.inputs import as_base64, as_data_url, model_path, repaint_mask, shrunk
+from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
 from gateway.picture_entries import Entry, PictureEntries
@@ -152,6 +152,7 @@ __all__ = [
     "Usage",
     "Words",
     "Work",
+    "alpha_mask",
     "as_base64",
     "as_data_url",
     "bearer",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from urllib.parse import quote
 
@@ -43,15 +46,47 @@ def repaint_mask(mask: Image) -> bytes:
     The first is OpenAI's way, the second nearly everybody else's. A mask without transparency is taken as being of
     the second kind already. CPU heavy: use a thread.
     """
+    with _opened_mask(mask) as picture:
+        return _as_png(_white(picture))
+
+
+def alpha_mask(mask: Image) -> Image:
+    """Turn a mask into what OpenAI takes: a PNG whose transparent part is to be repainted. One that is that already
+    is given back as it is. A mask without transparency is taken as by `repaint_mask`: white is to be repainted.
+    CPU heavy: use a thread.
+    """
+    with _opened_mask(mask) as picture:
+        if picture.format == "PNG" and picture.mode == "RGBA":
+            return mask
+        white = _white(picture)
+    # White below as well, for servers that look at the colours alone.
+    clear = Pillow.merge("RGBA", (white, white, white, white.point(_inverted)))
+    return replace(mask, data=_as_png(clear), media_type="image/png")
+
+
+@contextmanager
+def _opened_mask(mask: Image) -> Iterator[Pillow.Image]:
     try:
         with Pillow.open(BytesIO(mask.data), formats=FORMATS) as picture:
-            has_alpha = picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
-            alpha = picture.convert("RGBA").getchannel("A") if has_alpha else None
-            white = alpha.point(lambda opacity: 255 - opacity) if alpha else picture.convert("L")
+            yield picture
     except (OSError, ValueError, SyntaxError) as error:
         raise RequestError("the mask is not a usable picture", param="mask", code="invalid_image") from error
+
+
+def _white(mask: Pillow.Image) -> Pillow.Image:
+    """Give the part to be repainted as the white of a grey picture."""
+    if mask.mode in ("LA", "PA", "RGBA") or "transparency" in mask.info:
+        return mask.convert("RGBA").getchannel("A").point(_inverted)
+    return mask.convert("L")
+
+
+def _inverted(opacity: int) -> int:
+    return 255 - opacity
+
+
+def _as_png(picture: Pillow.Image) -> bytes:
     buffer = BytesIO()
-    white.save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -66,6 +101,4 @@ def shrunk(image: Image, side: int) -> bytes:
     except (OSError, ValueError, SyntaxError) as error:
         raise RequestError("an input image is not a usable picture", param="image", code="invalid_image") from error
     smaller.thumbnail((side, side), Pillow.Resampling.LANCZOS)
-    buffer = BytesIO()
-    smaller.save(buffer, "PNG")
-    return buffer.getvalue()
+    return _as_png(smaller)

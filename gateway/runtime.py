@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from gateway.abilities import unable
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
 from gateway.deadline import within
@@ -178,17 +179,15 @@ class Runtime:
     def check(self, request: ImageRequest, resolved: Resolved, caller: Caller) -> None:
         """Raise what is known before anything is done: that no target can do this, or that all of them rest."""
         targets = self.recipe_for(resolved).targets
-        if request.images and not any(target.capabilities.inputs for target in targets):
-            able = ", ".join(name for name in self.editors if caller.may_use(name)) or "none here"
-            message = f"the model {resolved.public!r} cannot change pictures; models that can: {able}"
-            raise RequestError(message, param="model", code="edits_not_supported")
+        if request.images and (problem := unable(request, (target.capabilities for target in targets))):
+            recipes = self.recipes.items()
+            others = (
+                name for name, recipe in recipes if not unable(request, (each.capabilities for each in recipe.targets))
+            )
+            able = ", ".join(name for name in others if caller.may_use(name)) or "none here"
+            message = f"the model {resolved.public!r} {problem.words}; models that can: {able}"
+            raise RequestError(message, param=problem.param, code=problem.code)
         self.router.order(self.with_defaults(request, resolved), targets)
-
-    @property
-    def editors(self) -> list[str]:
-        """Name the models that can change pictures, patterns as they are written."""
-        recipes = self.recipes.items()
-        return [name for name, recipe in recipes if any(target.capabilities.inputs for target in recipe.targets)]
 
     def health(self) -> dict[str, Any]:
         """Say how things are, without asking anything outside."""

@@ -21,12 +21,15 @@ DRAW = {"prompt": "a cat", "model": "held"}
 class Held:
     """Draws when the test lets it (*free*), or after *delay*; says that it sends first unless *quiet*.
 
+    If it *edits*, it takes *inputs* pictures, and masks if *masks*.
     *faults* come first, one for each call. *previews* are shown and *steps* told before the wait.
     """
 
     delay: Duration = 0
     quiet: bool = False
     edits: bool = True
+    inputs: int = 4
+    masks: bool = True
     free: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     faults: list[Exception] = field(init=False, default_factory=list)
     previews: list[Image] = field(init=False, default_factory=list)
@@ -38,8 +41,8 @@ class Held:
             sizes=(Size(64, 64),),
             count=10,
             accepts={"seed": True, "partial_images": True},
-            inputs=4 if self.edits else 0,
-            mask=self.edits,
+            inputs=self.inputs if self.edits else 0,
+            mask=self.masks and self.edits,
             partials=True,
         )
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 
 import pytest
 from PIL import Image as Pillow
 
-from gateway import Image, MisconfiguredError, RequestError, as_base64, as_data_url, model_path, repaint_mask
+from gateway import (
+    Image,
+    MisconfiguredError,
+    RequestError,
+    alpha_mask,
+    as_base64,
+    as_data_url,
+    model_path,
+    repaint_mask,
+)
 from tests.fake_upstream import png
 
 
@@ -32,7 +42,7 @@ def test_base64_is_plain_and_the_data_url_names_the_type():
     assert as_data_url(Image(b"abc")) == "data:image/png;base64,YWJj"
 
 
-@pytest.mark.parametrize(
+MASKS = pytest.mark.parametrize(
     ("mask", "wanted"),
     [
         (painted("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)), [255, 0]),
@@ -42,18 +52,42 @@ def test_base64_is_plain_and_the_data_url_names_the_type():
         (painted("L", 255, 0), [255, 0]),
         (painted("RGB", (0, 0, 0), (255, 255, 255)), [0, 255]),
         (painted("1", 1, 0), [255, 0]),
+        (painted("L", 255, 255, "JPEG"), [255, 255]),
+        (painted("P", 0, 0), [0, 0]),
     ],
 )
+
+
+@MASKS
 def test_what_was_transparent_becomes_white(mask: Image, wanted: list[int]):
     """OpenAI's masks are turned round; masks without transparency are black and white already."""
     assert columns(repaint_mask(mask)) == wanted
 
 
+@MASKS
+def test_what_is_to_be_repainted_becomes_transparent(mask: Image, wanted: list[int]):
+    """The same parts of the same masks, the other way round: OpenAI takes nothing but PNG with transparency."""
+    made = alpha_mask(mask)
+
+    with Pillow.open(BytesIO(made.data)) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGBA", (4, 2))
+        assert [255 - picture.getchannel("A").getpixel((x, 0)) for x in (0, 3)] == wanted  # type: ignore[operator]  # grey is a number
+    assert columns(repaint_mask(made)) == wanted
+
+
+def test_a_mask_that_is_right_is_not_touched():
+    """Neither its bytes nor what is declared of it."""
+    mask = painted("RGBA", (0, 0, 0, 0), (0, 0, 0, 255))
+
+    assert alpha_mask(mask) is mask
+
+
+@pytest.mark.parametrize("make", [repaint_mask, alpha_mask])
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"<svg/>", png(8, 8)[:40], b"%!PS-Adobe-3.0 EPSF-3.0"])
-def test_a_mask_that_is_no_picture_is_the_callers_fault(data: bytes):
+def test_a_mask_that_is_no_picture_is_the_callers_fault(data: bytes, make: Callable[[Image], object]):
     """It is refused before anything is sent."""
     with pytest.raises(RequestError) as caught:
-        repaint_mask(Image(data))
+        make(Image(data))
 
     assert caught.value.param == "mask"
 

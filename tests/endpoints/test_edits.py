@@ -408,6 +408,58 @@ async def test_a_model_that_cannot_edit_names_those_that_can(aiohttp_server: Any
     assert not list(gateway.runtime.jobs._jobs)
 
 
+LIMITED = (
+    AUTHENTICATORS.replace("name: ann", "name: ann, models: ['one', 'full', 'wild*', 'none']")
+    + STORAGES
+    + """\
+backends:
+  painter: {use: held, edits: false}
+  one: {use: held, inputs: 1, masks: false}
+  full: {use: held, inputs: 3}
+models:
+  none: {backends: [{backend: painter}]}
+  one: {backends: [{backend: one}, {backend: painter}]}
+  full: {backends: [{backend: one}, {backend: full}]}
+  wild-*: {backends: [{backend: full, model: "*"}]}
+  secret: {backends: [{backend: full}]}
+"""
+)
+
+
+@pytest.mark.parametrize("how", ["form", "json", "stream", "later"])
+async def test_a_model_that_takes_no_mask_names_those_that_do(aiohttp_server: Any, tmp_path: Path, how: str) -> None:
+    """Only those that this caller may use, and before anything is drawn."""
+    gateway = await start(aiohttp_server, LIMITED, tmp_path, types=HELD)
+    asked = {"prompt": "in blue", "model": "one", "image": DATA_URL, "mask": DATA_URL}
+    answer = await {
+        "form": lambda: edit(gateway, ("image", PICTURE), ("mask", mask_of((64, 64))), model="one"),
+        "json": lambda: gateway.post(EDITS, asked),
+        "stream": lambda: gateway.post(EDITS, {**asked, "stream": True}),
+        "later": lambda: gateway.post(EDITS, {**asked, "async": True}),
+    }[how]()
+
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "mask_not_supported", "mask")
+    assert answer.error["message"] == "the model 'one' takes no mask; models that can: full, wild-*"
+    assert not list(gateway.runtime.jobs._jobs)
+
+
+async def test_a_model_that_takes_fewer_pictures_names_those_that_take_more(
+    aiohttp_server: Any, tmp_path: Path
+) -> None:
+    """Two are too many for one model, four for all that this caller may use; a mask counts as well."""
+    gateway = await start(aiohttp_server, LIMITED, tmp_path, types=HELD)
+    two = await edit(gateway, ("image[]", PICTURE), ("image[]", PICTURE), model="one")
+    four = await edit(gateway, *[("image[]", PICTURE)] * 4, ("mask", mask_of((64, 64))), model="full")
+
+    assert (two.status, two.error["code"], two.error["param"]) == (400, "too_many_images", "image")
+    assert two.error["message"] == (
+        "the model 'one' takes at most 1 input images, not 2; models that can: full, wild-*"
+    )
+    assert four.error["message"] == (
+        "the model 'full' takes at most 3 input images beside a mask, not 4; models that can: none here"
+    )
+
+
 async def test_an_edit_goes_to_the_target_that_can(aiohttp_server: Any, tmp_path: Path) -> None:
     """Of two targets of one model only one changes pictures: it is asked, never the other."""
     gateway = await start(aiohttp_server, MIXED, tmp_path, types=HELD)

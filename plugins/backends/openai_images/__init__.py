@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ from .custom import Custom
 from .dialects import Dialect
 from .reading import pictures_in
 from .stream import Previews, finished
-from .writing import fields_of, form_of, json_inputs, put
+from .writing import fields_of, form_of, is_converted, json_inputs, put
 
 DialectName = Literal[
     "openai",
@@ -118,14 +119,17 @@ class OpenAIImages:
             return Outgoing("POST", self._url(self._dialect.path_of(request.model), request.model), fields, (), headers)
         url = self._url(inputs.path, request.model)
         if inputs.style == "form":
-            return Outgoing("POST", url, form=form_of(fields, request, inputs.one, inputs.many), headers=headers)
+            return Outgoing("POST", url, form=form_of(fields, request, inputs), headers=headers)
         fields |= json_inputs(inputs.style, request, inputs.one, inputs.many)
         return Outgoing("POST", url, fields, (), headers)
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make ``request.n`` pictures, or as many as the upstream gives."""
         watch = Previews(report) if self._streams(request) else None
-        answer = await self._upstream.send(self.outgoing(request), report, pictures=request.n, watch=watch)
+        outgoing = await asyncio.to_thread(self.outgoing, request) if request.mask else self.outgoing(request)
+        if request.mask and is_converted(request.mask, outgoing.form):
+            report.noted("mask: converted to the PNG that the target takes")
+        answer = await self._upstream.send(outgoing, report, pictures=request.n, watch=watch)
         streamed = watch is not None and answer.body.lstrip().startswith((b"event:", b"data:", b"id:", b":"))
         images = finished(answer, report) if streamed else await pictures_in(answer, self._dialect.answers, report)
         return images[: request.n]

@@ -126,7 +126,8 @@ DIALECTS: dict[str, Dialect] = {
         families=families.SD_CPP,
         prompt="sd_cpp",
         names={"n": "n", "output_format": "output_format", "output_compression": "output_compression"},
-        inputs=FORM,
+        # It reads one channel of the mask, and of that the light.
+        inputs=Inputs("/images/edits", mask="white"),
     ),
     "vllm-omni": Dialect(families=families.VLLM_OMNI, names=SAMPLING, fixed=ONLY_B64, inputs=ONE_BY_ONE),
     "sglang": Dialect(

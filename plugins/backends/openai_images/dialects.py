@@ -12,6 +12,7 @@ from gateway import Capabilities, GatewayError
 PromptStyle = Literal["plain", "pipe", "sd_cpp"]
 SizeStyle = Literal["text", "sides", "none"]
 InputStyle = Literal["form", "xai", "numbered", "url"]
+MaskStyle = Literal["alpha", "white"]
 Family = tuple[str, Capabilities]
 
 B64 = "data.*.b64_json"
@@ -22,13 +23,15 @@ URL = "data.*.url"
 class Inputs:
     """Where edits go and how: a form with files, or JSON with data URLs in one of three shapes.
 
-    *one* is the field of a single picture, *many* of several.
+    *one* is the field of a single picture, *many* of several. *mask* says what a form's mask has where it is to be
+    repainted: no opacity, or white.
     """
 
     path: str
     style: InputStyle = "form"
     one: str = "image"
     many: str = "image[]"
+    mask: MaskStyle = "alpha"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gateway import Capabilities, FormField, Image, ImageRequest, as_data_url
+from gateway import Capabilities, FormField, Image, ImageRequest, alpha_mask, as_data_url, repaint_mask
 
-from .dialects import Dialect, InputStyle, PromptStyle
+from .dialects import Dialect, Inputs, InputStyle, MaskStyle, PromptStyle
 
 TAG = re.compile(r"</?\s*sd_cpp_extra_args\s*>", re.IGNORECASE)
 NAMES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -92,13 +92,25 @@ PROMPTS: dict[PromptStyle, Callable[[ImageRequest, Capabilities], str]] = {
 }
 
 
-def form_of(fields: dict[str, Any], request: ImageRequest, one: str, many: str) -> tuple[FormField, ...]:
-    """Give the parts of a multipart edit: the fields as text, the pictures as files with their true types."""
+def form_of(fields: dict[str, Any], request: ImageRequest, inputs: Inputs) -> tuple[FormField, ...]:
+    """Give the parts of a multipart edit: the fields as text, the pictures as files with their true types.
+
+    With a mask it is CPU heavy: use a thread.
+    """
     parts = [FormField(name, _text(value)) for name, value in fields.items()]
-    name = one if len(request.images) == 1 else many
+    name = inputs.one if len(request.images) == 1 else inputs.many
     parts += [_file(name, image, f"image-{number}") for number, image in enumerate(request.images)]
-    parts += [_file("mask", request.mask, "mask")] if request.mask else []
+    parts += [_file("mask", _mask(request.mask, inputs.mask), "mask")] if request.mask else []
     return tuple(parts)
+
+
+def is_converted(mask: Image, form: tuple[FormField, ...]) -> bool:
+    """Say whether the mask goes out in *form* as another picture than it came in."""
+    return any(part.name == "mask" and part.value != mask.data for part in form)
+
+
+def _mask(mask: Image, style: MaskStyle) -> Image:
+    return alpha_mask(mask) if style == "alpha" else Image(repaint_mask(mask), media_type="image/png")
 
 
 def _text(value: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from typing import Any, get_args
 
 import pytest
 from gateway_plugins.backends.openai_images import DIALECTS, DialectName, OpenAIImages
+from PIL import Image as Pillow
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import (
@@ -282,6 +284,47 @@ def test_bar_in_a_prompt_is_no_negative_prompt(fake: FakeUpstream) -> None:
     assert "|" not in backend(fake, "localai").outgoing(asking("flux", prompt="a|b")).json["prompt"]
 
 
+def painted(mode: str, colour: Any, form: str) -> Image:
+    buffer = io.BytesIO()
+    Pillow.new(mode, (16, 16), colour).save(buffer, form)
+    return Image(buffer.getvalue(), None, f"image/{form.lower()}", 16, 16)
+
+
+CLEAR = painted("RGBA", (0, 0, 0, 0), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("mask", "opacity"),
+    [
+        (painted("L", 255, "JPEG"), 0),
+        (painted("RGB", (0, 0, 0), "PNG"), 255),
+        (painted("RGBA", (9, 9, 9, 0), "WEBP"), 0),
+        (painted("RGB", (255, 255, 255), "WEBP"), 0),
+    ],
+)
+async def test_a_mask_becomes_what_openai_takes(mask: Image, opacity: int, fake: FakeUpstream) -> None:
+    """A PNG with transparency where it is to be repainted; the receipt will say that it was converted."""
+    report = Remembered()
+    async with backend(fake) as images:
+        await images.generate(asking("gpt-image-2", images=(input_image(),), mask=mask), report)
+
+    _, name, kind, content = next(file for file in fake.last.files if file[0] == "mask")
+    with Pillow.open(io.BytesIO(content)) as sent:
+        assert (name, kind, sent.format, sent.mode, sent.size) == ("mask.png", "image/png", "PNG", "RGBA", (16, 16))
+        assert sent.getchannel("A").getextrema() == (opacity, opacity)
+    assert report.notes == ["mask: converted to the PNG that the target takes"]
+
+
+async def test_sd_server_takes_a_white_mask(fake: FakeUpstream) -> None:
+    """It reads how light the mask is, not how transparent."""
+    async with backend(fake, "stable-diffusion.cpp") as images:
+        await images.generate(asking("sd", images=(input_image(),), mask=CLEAR), Remembered())
+
+    content = next(content for field, _, _, content in fake.last.files if field == "mask")
+    with Pillow.open(io.BytesIO(content)) as sent:
+        assert (sent.mode, sent.getextrema()) == ("L", (255, 255))
+
+
 @pytest.mark.parametrize(
     ("count", "mask", "names"),
     [
@@ -293,16 +336,16 @@ def test_bar_in_a_prompt_is_no_negative_prompt(fake: FakeUpstream) -> None:
 async def test_edits_are_forms_with_true_types(count: int, mask: bool, names: list[str], fake: FakeUpstream) -> None:
     """OpenAI refuses application/octet-stream; one picture is `image`, several are `image[]`."""
     pictures = tuple(input_image() for _ in range(count))
-    request = asking(
-        "gpt-image-2", images=pictures, mask=input_image() if mask else None, quality="low", input_fidelity="high"
-    )
+    request = asking("gpt-image-2", images=pictures, mask=CLEAR if mask else None, quality="low", input_fidelity="high")
+    report = Remembered()
     async with backend(fake) as images:
-        await images.generate(request, Remembered())
+        await images.generate(request, report)
 
     assert fake.last.path == "/v1/images/edits"
     assert [(name, kind, content) for name, _, kind, content in fake.last.files] == [
-        (name, "image/png", pictures[0].data) for name in names
+        (name, "image/png", CLEAR.data if name == "mask" else pictures[0].data) for name in names
     ]
+    assert report.notes == []
     assert fake.last.fields == {
         "model": "gpt-image-2",
         "prompt": "a cat",
