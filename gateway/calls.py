@@ -91,7 +91,10 @@ class Answer:
         if start.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
             return "an HTML page"
         if start.startswith((b"{", b"[")):
-            return f"broken or cut JSON ({len(self.body)} bytes)"
+            try:
+                return "a JSON list" if isinstance(orjson.loads(self.body), list) else "a JSON object"
+            except orjson.JSONDecodeError:
+                return f"broken or cut JSON ({len(self.body)} bytes)"
         return f"{len(self.body)} bytes of {self.media_type[:60] or 'no declared type'}"
 
 

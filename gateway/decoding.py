@@ -25,6 +25,8 @@ PLACE = secrets.token_hex(16).encode()
 
 DATA_URL = re.compile(rb"data:[\w.+/-]{0,100}(?:;[\w.+-]{1,60}=[\w.+-]{1,60}){0,4};base64,", re.IGNORECASE | re.ASCII)
 
+SCHEME = re.compile(rb"([a-z][a-z0-9+.-]{1,20}):", re.IGNORECASE)
+
 Path = tuple[str | int, ...]
 
 
@@ -38,20 +40,27 @@ def is_picture(start: bytes) -> bool:
 def decode_base64(text: str | bytes | memoryview) -> bytes:
     """Decode standard base64, with or without a ``data:`` prefix; raise `BrokenAnswerError` for anything else."""
     if isinstance(text, str):
-        try:
-            text = text.encode("ascii")
-        except UnicodeEncodeError:
-            raise BrokenAnswerError("answered a picture that is not base64") from None
+        # Letters that are not ASCII become bytes that no base64 has.
+        text = text.encode("utf-8", "replace")
     prefix = DATA_URL.match(text)
     if prefix:
         text = memoryview(text)[prefix.end() :]
     try:
         picture = pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BrokenAnswerError("answered a picture that is not valid base64") from None
+        raise _no_base64(bytes(text[:32])) from None
     if not picture:
         raise BrokenAnswerError("answered an empty picture")
     return picture
+
+
+def _no_base64(start: bytes) -> BrokenAnswerError:
+    """Tell base64 that is broken from an address that nobody may fetch."""
+    found = SCHEME.match(start)
+    if found is None or found[1].lower() == b"data":
+        return BrokenAnswerError(f"answered a {'data: URL' if found else 'picture'} that is not valid base64")
+    scheme = found[1].decode()
+    return BrokenAnswerError(f"answered a picture's address that begins with {scheme}: and not with https: or http:")
 
 
 async def decode(text: str | bytes | memoryview) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.copy_links import LARGEST_SIDE as LARGEST_LINKED
-from gateway.endpoints.fields import LARGEST_SIDE, MOST_PICTURES, SPELLINGS
+from gateway.endpoints.fields import LARGEST_SIDE, MOST_PICTURES, SMALLEST_SIDE, SPELLINGS
 from gateway.endpoints.inputs import MOST_INPUTS
 from gateway.endpoints.responses_body import ACTIONS, EXTRAS
 from gateway.endpoints.responses_input import CALL
@@ -11,13 +11,14 @@ from gateway.openapi_schema import Schema, any_of, flag, listed, mapped, number,
 from gateway.settings import RATIOS
 from gateway.transforms import FORMATS
 
-SIDE = whole(f"Pixels, with the other side; at most {LARGEST_SIDE}.", 1, LARGEST_SIDE)
+SIDE = whole(f"Pixels, with the other side; at most {LARGEST_SIDE}.", SMALLEST_SIDE, LARGEST_SIDE)
 
 PICTURE: dict[str, Schema] = {
     "model": text("One of the models of `GET /v1/models`, or an alias. Without it the default model.", maxLength=300),
     "n": whole("How many pictures.", 1, MOST_PICTURES),
     "size": text(
-        f"`1024x1024`, a ratio such as {', '.join(f'`{ratio}`' for ratio in list(RATIOS)[:5])}, or `auto`.",
+        f"`1024x1024` (sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels), a ratio such as"
+        f" {', '.join(f'`{ratio}`' for ratio in list(RATIOS)[:5])}, or `auto`.",
         maxLength=20,
     ),
     "aspect_ratio": text("A ratio such as `16:9`, where no size is given.", maxLength=20),

@@ -209,3 +209,24 @@ async def test_long_pictures_are_decoded_too() -> None:
 def test_beginnings_of_pictures(start: bytes, expected: bool) -> None:
     """Only what a browser shows and cannot run."""
     assert is_picture(start) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file:///etc/passwd", "address that begins with file: and not with https: or http:"),
+        ("ftp://files.example/fox.png", "address that begins with ftp:"),
+        ("HTTPS://files.example/füchse.png", "address that begins with HTTPS:"),
+        ("data:image/png,%89PNG", "a data: URL that is not valid base64"),
+        ("data:image/png;base64,$$$$", "a picture that is not valid base64"),
+        ("a fox: red", "a picture that is not valid base64"),
+        ("füchse", "a picture that is not valid base64"),
+    ],
+)
+def test_what_is_no_base64_is_called_what_it_is(text: str, said: str) -> None:
+    """An address that is not fetched is not called broken; no more of it is told than its scheme."""
+    with pytest.raises(BrokenAnswerError) as caught:
+        decode_base64(text)
+
+    assert said in caught.value.message
+    assert "passwd" not in caught.value.message

@@ -429,6 +429,23 @@ def test_words_of_the_upstream_are_found(body: bytes, words: str) -> None:
     assert error_words(says(400, body)) == words
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "an empty body"),
+        (b" <HTML>", "an HTML page"),
+        (b"[1,2]", "a JSON list"),
+        (b' {"a": 1}', "a JSON object"),
+        (b'{"a": 1', "broken or cut JSON (7 bytes)"),
+        (b"[1,2,", "broken or cut JSON (5 bytes)"),
+        (b"fine", "4 bytes of text/plain"),
+    ],
+)
+def test_a_body_is_called_what_it_is(body: bytes, kind: str) -> None:
+    """JSON of an unexpected form is not called broken."""
+    assert Answer(200, {"Content-Type": "text/plain; charset=utf-8"}, body).kind() == kind
+
+
 def test_long_words_are_cut() -> None:
     """A megabyte of complaint is a line."""
     assert len(error_words(says(400, b'{"error":"' + b"very long " * 100_000 + b'"}'))) == 300

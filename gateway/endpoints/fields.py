@@ -14,7 +14,7 @@ from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest, Size
 
 WHOLE = re.compile(r"\s*-?[0-9]{1,20}\s*")
-LARGEST_SIDE = 8192
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
 MOST_PICTURES = 10
 MOST_UNKNOWN, LONGEST_NAME = 50, 60
 """What is told of unknown fields: the receipt lies with each picture, so that it must stay small."""
@@ -143,7 +143,7 @@ def size_fields(body: Mapping[str, Any], chat: Chat) -> tuple[Size | None, str |
     """Read ``size`` (``auto``, ``1024x576``, ``16:9``), ``aspect_ratio``, or ``width`` with ``height``."""
     ratio = text_field(body, "aspect_ratio", limit=20)
     text = text_field(body, "size", limit=20)
-    width, height = int_field(body, "width", 1, LARGEST_SIDE), int_field(body, "height", 1, LARGEST_SIDE)
+    width, height = (int_field(body, name, SMALLEST_SIDE, LARGEST_SIDE) for name in ("width", "height"))
     if text and text.lower() != "auto":
         if ":" in text:
             return size_of_ratio(text, chat, "size"), text
@@ -178,8 +178,9 @@ def _size(text: str) -> Size:
     except ValueError:
         message = f"size is {text!r}; write it as 1024x1024, as a ratio like 16:9, or auto"
         raise RequestError(message, param="size") from None
-    if max(size.width, size.height) > LARGEST_SIDE:
-        raise RequestError(f"size is {size}; no side may be longer than {LARGEST_SIDE} pixels", param="size")
+    if not SMALLEST_SIDE <= min(size.width, size.height) <= max(size.width, size.height) <= LARGEST_SIDE:
+        message = f"size is {size}; each side must have {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
+        raise RequestError(message, param="size")
     return size
 
 

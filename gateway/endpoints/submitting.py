@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.endpoints.answers import CALLER, json_response, public_base
+from gateway.endpoints.answers import CALLER, REQUEST_ID, error_json, json_response, public_base
 from gateway.endpoints.body import fingerprint
 from gateway.endpoints.fields import bool_field
 from gateway.endpoints.job_answers import job_json
@@ -153,7 +153,7 @@ async def _late(request: web.Request, job: Job, make: Make) -> Any:
         log.exception("the answer of %s could not be made", job.id)
         failure = GatewayError(f"an internal error; the gateway's log names it by {job.id}")
     if "x-stainless-lang" not in request.headers:
-        return failure.as_json()
+        return error_json(failure, request[REQUEST_ID])
     if request.transport:
         request.transport.abort()
     return None

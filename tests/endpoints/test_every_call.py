@@ -231,6 +231,7 @@ async def test_all_other_words_are_drawn_as_they_are(gateway: Gateway, name: str
 WRONG: list[tuple[str, Any]] = [
     ("n", 0), ("n", -1), ("n", 11), ("n", True), ("n", [1]), ("n", 10**30),
     ("size", "0x0"), ("size", "99999x1"), ("size", "１０２４x1024"), ("size", 7), ("size", {}), ("size", "-1x64"),
+    ("size", "1x1"), ("size", "7x7"), ("size", "1024x15"), ("size", "8193x16"),
     ("seed", -2), ("seed", 2**63), ("seed", "x"), ("steps", 0), ("guidance", -1), ("strict", "perhaps"),
     ("stream", "yes"), ("stream", 1), ("model", 5), ("model", ["held"]), ("quality", 5), ("output_compression", 101),
 ]  # fmt: skip

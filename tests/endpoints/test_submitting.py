@@ -224,6 +224,7 @@ async def test_a_late_failure_is_told_in_the_body(aiohttp_server: Any, tmp_path:
     again = await gateway.post("/v1/images/generations", DRAW, headers={**sdk, "x-stainless-retry-count": "1"})
 
     assert (plain.status, plain.json["error"]["code"]) == (200, "upstream_timeout")
+    assert plain.json["error"]["request_id"] == plain.headers["x-request-id"]
     assert (again.status, again.headers["x-should-retry"]) == (504, "false")
     assert len(painter(gateway).requests) == 2
 
