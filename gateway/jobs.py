@@ -31,7 +31,7 @@ UNSTORED = 256 * 2**20
 
 IN_HAND = {"generated", "storing"}
 KEEPING = 60.0
-"""Seconds that a job has beyond its limit once its pictures are there: they are paid for, and only need to be kept."""
+"""Seconds (its limit once more, if that is less) that a job has when its pictures are there: they are paid for."""
 
 Run = Callable[[Job], Awaitable[Result]]
 
@@ -221,9 +221,10 @@ class Jobs:
         else:
             self._end(job, result=result)
 
-    def _expire(self, job: Job, kept_waiting: float = KEEPING) -> None:
-        if kept_waiting and job.events[-1].type in IN_HAND:
-            job.timer = asyncio.get_running_loop().call_later(kept_waiting, self._expire, job, 0)
+    def _expire(self, job: Job, last: bool = False) -> None:
+        if job.events[-1].type in IN_HAND and not last:
+            seconds = min(KEEPING, self.limits.timeout)
+            job.timer = asyncio.get_running_loop().call_later(seconds, self._expire, job, True)
             return
         message = f"no picture after {self.limits.timeout:g} s, the limit for a job"
         self._end(job, error=UpstreamTimeoutError(message, code="job_timeout", sent=job.sent))
