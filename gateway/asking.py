@@ -13,7 +13,7 @@ from gateway.errors import BrokenAnswerError, GatewayError, PluginError, Upstrea
 from gateway.places import Waiter
 from gateway.routing import Target
 from gateway.usage import Usage, is_usage
-from gateway.values import Image, ImageRequest
+from gateway.values import Image, ImageRequest, Size
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Telling:
     sent: bool = False
     usages: list[Usage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    came: set[Size] = field(default_factory=set)
+    """The sizes in which pictures arrived."""
 
     def of_call(self, first: int) -> Telling:
         """Give the report of one call, which says what it used and did for the whole job."""

@@ -23,6 +23,7 @@ PROBE_TIMEOUT = 600.0
 class Breaker:
     """Closed: calls pass. Open: none do until the rest is over. Half-open: one probe decides.
 
+    While nobody else can do the work, resting would only hide what is wrong: then one call at a time is a probe.
     A cancelled call or a caller's own mistake says nothing of the target: tell it by `released`.
     """
 
@@ -46,13 +47,19 @@ class Breaker:
         if self.state == "open":
             return self._until - self._clock()
         # How long the probe takes nobody knows; a second is a fair time to look again.
-        return 1.0 if self.state == "half-open" and self._probing() else 0.0
+        return 1.0 if self.state == "half-open" and self.probing else 0.0
 
-    def take(self) -> bool:
-        """Take a place for a call; False if the target rests or is being probed. Give it back by what came of it."""
-        if self.wait:
+    @property
+    def probing(self) -> bool:
+        """Say whether a call is under way that decides."""
+        return self._probing_since is not None and self._clock() - self._probing_since < PROBE_TIMEOUT
+
+    def take(self, *, alone: bool = False) -> bool:
+        """Take a place for a call; False if the target rests, unless it is *alone*, or is being probed. Give it back
+        by what came of it."""
+        if self.wait and (self.probing or not alone):
             return False
-        if self.state == "half-open":
+        if self._rest:
             self._probing_since = self._clock()
         return True
 
@@ -63,10 +70,10 @@ class Breaker:
     def failed(self, retry_after: float | None = None) -> None:
         """Note a failure; the last of a row, or a failed probe, opens the breaker, each time for twice as long."""
         self.failures += 1
-        if self.state == "open":
-            # A call that began before the rest did; the rest has been decided already.
+        was_open, self._probing_since = self.state == "open", None
+        if was_open:
+            # A call that began before the rest did, or could go nowhere else; the rest has been decided already.
             return
-        self._probing_since = None
         if self._rest or self.failures >= self._limit:
             self._rest = min(max(self._rest * 2, FIRST_REST), LONGEST_REST)
             self._until = self._clock() + max(self._rest, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
@@ -74,6 +81,3 @@ class Breaker:
     def released(self) -> None:
         """Give the place back without a verdict."""
         self._probing_since = None
-
-    def _probing(self) -> bool:
-        return self._probing_since is not None and self._clock() - self._probing_since < PROBE_TIMEOUT

@@ -37,6 +37,14 @@ class Claims:
         # What failed without being paid for may be tried anew; anything else is answered as it was.
         return None if job.error and not _lost(job) else job
 
+    def words_of(self, caller: str, fingerprint: str) -> tuple[str, str] | None:
+        """Give the optimized words of the job that this body has started before, if it failed and cost nothing else.
+
+        A client that tries again by itself should not pay for its words again.
+        """
+        job = self._recent(self._bodies.get((caller, fingerprint)))
+        return job.words if job and job.error else None
+
     def just_lost(self, caller: str, fingerprint: str) -> bool:
         """Say whether the body's job failed a moment ago, as clients try again, although it may have been paid for."""
         job = self._bodies.get((caller, fingerprint))

@@ -220,7 +220,8 @@ class NotAnImageError(BrokenAnswerError):
 
 
 class BusyUpstreamError(UpstreamError):
-    status = 503
+    """It failed on its side; 503 only when it said so itself, or nothing was asked of it."""
+
     code = "upstream_overloaded"
     billed = False
     retryable = True

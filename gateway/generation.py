@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gateway.asking import Sendable, Telling, ask
@@ -27,7 +27,7 @@ from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import finish
 from gateway.routing import Router, Target, estimate
 from gateway.settings import ModelSettings
-from gateway.values import Image, ImageRequest
+from gateway.values import Image, ImageRequest, Size
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,15 @@ T = TypeVar("T")
 
 CALLS_AT_ONCE = 4
 """How many calls one job makes side by side when an upstream makes fewer pictures per call than were asked."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What a target has made: *unpaid* counts the pictures that are surely not billed, as their calls failed so."""
+
+    images: list[Image] = field(default_factory=list)
+    failures: list[GatewayError] = field(default_factory=list)
+    unpaid: int = 0
 
 
 class Generation:
@@ -48,39 +57,37 @@ class Generation:
 
     async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
         """Return *work* with its images and receipt; raise the error of the last target tried."""
-        failure: UpstreamError | None = None
         receipt, telling = work.receipt, Telling(job, work)
-        for target, plan in self._router.order(work.request, targets):
+        choices = self._router.order(work.request, targets)
+        for place, (target, plan) in enumerate(choices):
             receipt = _planned(receipt, target, plan)
             telling.notes.clear()
+            telling.came.clear()
             work.tell("generating", {"target": target.name, "size": str(plan.size or plan.request.size or "")})
             began = time.monotonic()
             try:
-                with self._router.attempt(target):
-                    images, failures, unpaid = await self._pictures(telling, target, plan)
+                with self._router.attempt(target, alone=len(choices) == 1):
+                    drawn = await self._drawn(telling, target, plan)
             except UpstreamError as error:
-                receipt = _failed(receipt, work, target, error, time.monotonic() - began)
+                again = error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))
+                final = not again or place == len(choices) - 1
+                receipt = _failed(receipt, work, target, error, time.monotonic() - began, final)
                 failure = _named(error, target)
-                if not (error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))):
+                if final:
                     raise failure from None
-                continue
             except RequestError as error:
-                _failed(receipt, work, target, error, time.monotonic() - began)
+                _failed(receipt, work, target, error, time.monotonic() - began, True)
                 raise
-            work.tell("generated", {"target": target.name, "count": len(images), "missing": len(failures)})
-            seconds, cost = time.monotonic() - began, estimate(target, plan, unpaid)
-            receipt = _delivered(receipt, Attempt(target.name, "ok", seconds), plan, cost, len(images), failures)
-            receipt = replace(receipt, usage=telling.usage, notes=(*receipt.notes, *telling.notes))
-            return replace(work, images=tuple(images), receipt=receipt)
-        assert failure is not None
-        raise failure
+            else:
+                counts = {"count": len(drawn.images), "missing": len(drawn.failures)}
+                work.tell("generated", {"target": target.name, **counts})
+                receipt = _delivered(receipt, target, plan, drawn, telling, time.monotonic() - began)
+                return replace(work, images=tuple(drawn.images), receipt=receipt)
+        raise AssertionError("the router gives targets or raises")
 
-    async def _pictures(
-        self, telling: Telling, target: Target, plan: Plan
-    ) -> tuple[list[Image], list[GatewayError], int]:
-        """Make all calls of the plan; some may fail as long as one delivers. The number is of pictures that are surely
-        not billed: those of calls that failed so."""
-        requests, unpaid = plan.requests(), 0
+    async def _drawn(self, telling: Telling, target: Target, plan: Plan) -> Drawn:
+        """Make all calls of the plan; some may fail as long as one delivers."""
+        requests, drawn = plan.requests(), Drawn()
         if len(requests) == 1:
             outcomes = await self._call(telling.of_call(0), target, plan, requests[0])
         else:
@@ -92,13 +99,13 @@ class Generation:
 
             firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
             answers = await _each(map(one, requests, firsts))
-            unpaid = sum(count for count, answer in zip(plan.calls, answers, strict=True) if _is_unpaid(answer))
+            drawn.unpaid = sum(count for count, answer in zip(plan.calls, answers, strict=True) if _is_unpaid(answer))
             outcomes = [part for answer in answers for part in (answer if isinstance(answer, list) else [answer])]
-        images = [outcome for outcome in outcomes if isinstance(outcome, Image)]
-        failures = [outcome for outcome in outcomes if isinstance(outcome, GatewayError)]
-        if not images:
-            raise _worst(failures)
-        return images, failures, unpaid
+        drawn.images = [outcome for outcome in outcomes if isinstance(outcome, Image)]
+        drawn.failures = [outcome for outcome in outcomes if isinstance(outcome, GatewayError)]
+        if not drawn.images:
+            raise _worst(drawn.failures)
+        return drawn
 
     async def _call(
         self, telling: Telling, target: Target, plan: Plan, request: ImageRequest
@@ -120,6 +127,7 @@ class Generation:
         except UpstreamError as error:
             error.sent = telling.sent
             raise
+        telling.came.add(image.size)
         wanted = plan.size if plan.size and plan.size != image.size and plan.fit != "leave" else None
         kind = plan.output_format
         if wanted or kind:
@@ -141,30 +149,48 @@ class Generation:
             raise
 
 
-def _failed(receipt: Receipt, work: Work, target: Target, error: GatewayError, seconds: float) -> Receipt:
+def _failed(receipt: Receipt, work: Work, target: Target, error: GatewayError, seconds: float, final: bool) -> Receipt:
     sent, billed = getattr(error, "sent", True), getattr(error, "billed", None)
     attempt = Attempt(target.name, error.code, seconds, error.message[:300], sent, billed)
-    work.tell("attempt_failed", {"target": target.name, "code": error.code, "reason": error.message[:300]})
+    reason = {"code": error.code, "reason": error.message[:300]}
+    work.tell("attempt_failed", {"target": target.name, **reason, "final": final})
     return replace(receipt, attempts=(*receipt.attempts, attempt))
 
 
-def _delivered(
-    receipt: Receipt, attempt: Attempt, plan: Plan, cost: float | None, count: int, failures: list[GatewayError]
-) -> Receipt:
+def _delivered(receipt: Receipt, target: Target, plan: Plan, drawn: Drawn, telling: Telling, seconds: float) -> Receipt:
+    changes = (*_resized(receipt, plan, telling.came), *_fewer(plan, len(drawn.images)))
     applied, adjusted = receipt.applied, receipt.adjusted
-    if count < sum(plan.calls):
-        fewer = Change("n", sum(plan.calls), count, "the target made fewer pictures than it was asked for")
-        applied = {name: value for name, value in applied.items() if name != "n"}
-        adjusted = (*adjusted, fewer)
-    missing = (f"a picture is missing: {error.code}: {error.message[:200]}" for error in failures)
+    if changes:
+        changed = {change.name for change in changes}
+        applied = {name: value for name, value in applied.items() if name not in changed}
+        adjusted = (*adjusted, *changes)
+    missing = (f"a picture is missing: {error.code}: {error.message[:200]}" for error in drawn.failures)
     return replace(
         receipt,
-        cost=cost,
+        cost=estimate(target, plan, drawn.unpaid),
         applied=applied,
         adjusted=adjusted,
-        attempts=(*receipt.attempts, attempt),
-        notes=(*receipt.notes, *missing),
+        attempts=(*receipt.attempts, Attempt(target.name, "ok", seconds)),
+        notes=(*receipt.notes, *missing, *telling.notes),
+        usage=telling.usage,
     )
+
+
+def _fewer(plan: Plan, count: int) -> Iterator[Change]:
+    if count < sum(plan.calls):
+        yield Change("n", sum(plan.calls), count, "the target made fewer pictures than it was asked for")
+
+
+def _resized(receipt: Receipt, plan: Plan, came: set[Size]) -> Iterator[Change]:
+    """Say so if a target has not made the size that it was asked for, although it can be asked for one."""
+    others = came - {plan.request.size}
+    if "size" in receipt.applied and plan.request.size and others:
+        answered = ", ".join(sorted(map(str, others)))
+        done = {"leave": "it is left so", "scale": "it was scaled here", "pad": "it was padded here"}
+        how = done.get(plan.fit, "it was cut and scaled here")
+        yield Change(
+            "size", receipt.applied["size"], plan.size and str(plan.size), f"the target answered {answered}; {how}"
+        )
 
 
 def _planned(receipt: Receipt, target: Target, plan: Plan) -> Receipt:

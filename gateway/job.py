@@ -20,7 +20,8 @@ RECORD_TIMEOUT = 2.0
 class Job:
     """One request being served. *sent* is True once a paid call may have gone out: then it is finished, not cancelled.
 
-    *inline* says that the caller takes the bytes themselves, so that a failing storage need not fail the job.
+    *words* are the optimized prompt and who wrote it. *inline* says that the caller takes the bytes themselves, so that
+    a failing storage need not fail the job.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Job:
         "task",
         "timer",
         "webhook",
+        "words",
     )
 
     def __init__(self, request: ImageRequest, caller: Caller, original: str, on_event: Callable[[Event], None]) -> None:
@@ -78,6 +80,7 @@ class Job:
         self.on_aside: Callable[[Job], None] = lambda job: None
         self.on_back: Callable[[Job], Awaitable[None]] | None = None
         self.webhook: str | None = None
+        self.words: tuple[str, str] | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.readers = 0

@@ -89,6 +89,7 @@ class Jobs:
         self._refuse_when_full(caller)
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
+        job.words = self._claims.words_of(caller.name, fingerprint)
         job.on_sent = self.on_sent
         job.on_aside, job.on_back = self._step_aside, self._step_back
         self._jobs[job.id] = job

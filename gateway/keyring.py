@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -83,9 +84,17 @@ class KeyRing:
         return max(0.0, first.resting - self._clock()), first.why
 
     def health(self) -> dict[str, int]:
-        """Count the keys by their state; the keys themselves are never shown."""
+        """Count the keys by their state, and say in how many seconds one is *back* if none is usable; the keys
+        themselves are never shown."""
         now = self._clock()
         refused = sum(key.refused for key in self._keys)
         resting = sum(not key.refused and key.resting > now for key in self._keys)
         total = len(self._keys)
-        return {"keys": total, "usable": total - refused - resting, "refused": refused, "resting": resting}
+        usable = total - refused - resting
+        back = {"back": math.ceil(self._back(now))} if total and not usable else {}
+        return {"keys": total, "usable": usable, "refused": refused, "resting": resting, **back}
+
+    def _back(self, now: float) -> float:
+        if all(key.refused for key in self._keys):
+            return max(0.0, min(key.since for key in self._keys) + SECOND_CHANCE - now)
+        return min(key.resting for key in self._keys if not key.refused) - now

@@ -56,7 +56,7 @@ class Pipeline:
         work = Work(job.id, job.caller, job.request, job.original, receipt, tell=job.tell)
 
         async def optimize(work: Work) -> Work:
-            return await self._optimize(work, recipe)
+            return await self._optimize(work, recipe, job)
 
         checked: list[Image] = []
 
@@ -86,9 +86,11 @@ class Pipeline:
             done = replace(done, pictures=tuple([await _kept(one, recipe.storage) for one in done.pictures]))
         return _result(done)
 
-    async def _optimize(self, work: Work, recipe: Recipe) -> Work:
+    async def _optimize(self, work: Work, recipe: Recipe, job: Job) -> Work:
         if not recipe.optimizers or not work.request.optimize:
             return work
+        if job.words:
+            return _reworded(work, *job.words)
         for name, optimizer in recipe.optimizers.items():
             work.tell("optimizing", {"optimizer": name})
             try:
@@ -103,11 +105,9 @@ class Pipeline:
                 log.exception("optimizer %s failed", name)
                 work = _unoptimized(work, name, "it failed by a fault of its own")
             else:
-                label = str(getattr(optimizer, "label", name))
-                request, receipt = replace(work.request, prompt=prompt), replace(work.receipt, optimizer=label)
-                work = replace(work, request=request, receipt=receipt)
-        work.tell("optimized", {"prompt": work.request.prompt, "optimizer": work.receipt.optimizer})
-        return work
+                job.words = prompt, str(getattr(optimizer, "label", name))
+                work = replace(work, request=replace(work.request, prompt=prompt))
+        return _reworded(work, *job.words) if job.words else _told(work)
 
     def _inspected(self, image: Image) -> Image:
         """Look at a picture that a middleware has changed or made: what it declares is not trusted either."""
@@ -163,6 +163,16 @@ def _around(stage: Stage, name: str, middleware: Middleware, inner: Proceed) -> 
         return done
 
     return step
+
+
+def _reworded(work: Work, prompt: str, optimizer: str) -> Work:
+    request, receipt = replace(work.request, prompt=prompt), replace(work.receipt, optimizer=optimizer)
+    return _told(replace(work, request=request, receipt=receipt))
+
+
+def _told(work: Work) -> Work:
+    work.tell("optimized", {"prompt": work.request.prompt, "optimizer": work.receipt.optimizer})
+    return work
 
 
 def _unoptimized(work: Work, name: str, why: str) -> Work:

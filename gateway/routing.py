@@ -13,8 +13,11 @@ from gateway.breaker import FAILURES, Breaker
 from gateway.capabilities import Capabilities
 from gateway.contracts import Backend
 from gateway.errors import (
+    AllowanceError,
+    BadKeyError,
     BusyUpstreamError,
     MisconfiguredError,
+    RateLimitedError,
     RequestError,
     UnavailableError,
     UpstreamError,
@@ -25,6 +28,8 @@ from gateway.settings import Fit, TargetSettings
 from gateway.values import ImageRequest, Size
 
 __all__ = ["Breaker", "Route", "Router", "Target", "estimate", "resolve"]
+
+KEYS_OUT = (AllowanceError, BadKeyError, RateLimitedError)
 
 ASSUMED = Size(1024, 1024)
 """What a picture is reckoned as when nobody knows its size."""
@@ -112,7 +117,7 @@ class Router:
     def consider(self, request: ImageRequest, targets: Sequence[Target]) -> Route:
         """Order the targets and say why; a strict request leaves only those that can do all of it."""
         why: dict[str, str] = {}
-        waits: list[float] = []
+        resting: list[tuple[Target, Plan]] = []
         able: list[tuple[Target, Plan]] = []
         refusals: list[RequestError] = []
         for target in targets:
@@ -124,7 +129,7 @@ class Router:
                 continue
             breaker = self.breaker(target)
             if breaker.wait:
-                waits.append(breaker.wait)
+                resting.append((target, plan))
                 why[target.name] = f"rests for {breaker.wait:.1f} s more after {breaker.failures} failures in a row"
             else:
                 able.append((target, plan))
@@ -132,9 +137,16 @@ class Router:
             choices = self._ranked(able)
             why |= _reasons(choices)
             return Route(choices, why)
-        if waits:
+        if resting:
+            # Whoever may come back first is tried all the same, one call at a time: its own error says more than ours.
+            resting.sort(key=lambda choice: self.breaker(choice[0]).wait)
+            free = [choice for choice in resting if not self.breaker(choice[0]).probing]
+            if free:
+                why[free[0][0].name] += "; it is asked all the same, since nobody else can"
+                return Route(free[:1], why)
+            wait = self.breaker(resting[0][0]).wait
             message = "every target that can serve this is resting after failures; try again later"
-            return Route([], why, UnavailableError(message, code="all_targets_resting", retry_after=min(waits)))
+            return Route([], why, UnavailableError(message, code="all_targets_resting", retry_after=wait))
         return Route([], why, refusals[0] if refusals else UnavailableError("this model has no target"))
 
     def breaker(self, target: Target) -> Breaker:
@@ -145,15 +157,18 @@ class Router:
         return self._breakers[route]
 
     @contextmanager
-    def attempt(self, target: Target) -> Iterator[None]:
+    def attempt(self, target: Target, *, alone: bool = False) -> Iterator[None]:
         """Stand around one attempt: hold the probe's place, and note what comes of it.
 
+        *alone* says that there is no other target; it is tried even while it rests.
         Raise `BusyUpstreamError`, with nothing sent, if the target went to rest since it was chosen.
         """
         breaker = self.breaker(target)
-        if not breaker.take():
+        if not breaker.take(alone=alone):
             words = "rests after failures in a row"
-            raise BusyUpstreamError(words, code="target_resting", sent=False, retry_after=breaker.wait)
+            error = BusyUpstreamError(words, code="target_resting", sent=False, retry_after=breaker.wait)
+            error.status = 503
+            raise error
         try:
             yield
         except UpstreamError as error:
@@ -237,7 +252,25 @@ def _counts(target: Target, error: BaseException | None) -> bool:
     if isinstance(error, MisconfiguredError) and "*" in target.route:
         # Anybody could make a wildcard's whole route rest by asking for five models that do not exist.
         return False
+    if isinstance(error, KEYS_OUT) and not error.sent:
+        # Its keys rest, and come back at a time that is known; nobody has asked the upstream anything.
+        return False
     return not isinstance(error, UpstreamError) or error.retryable or error.status >= 500
+
+
+def keys_out(target: Target) -> UpstreamError | None:
+    """Give the error that a call would end in because no key of the target's backend can be used now, or None.
+
+    It is read from the backend's health, where it counts its keys, if it has any.
+    """
+    health = getattr(target.backend, "health", None)
+    found = health() if callable(health) else None
+    if not isinstance(found, Mapping) or not found.get("keys") or found.get("usable") or not found.get("back"):
+        return None
+    if found.get("refused") == found["keys"]:
+        return BadKeyError(f"{target.name}: every key was refused; give it new ones", sent=False)
+    words = f"{target.name}: every usable key rests; the first is back in {found['back']} s"
+    return RateLimitedError(words, sent=False, retry_after=float(found["back"]))
 
 
 def estimate(target: Target, plan: Plan, unpaid: int = 0) -> float | None:

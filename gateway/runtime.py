@@ -27,7 +27,7 @@ from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
 from gateway.registry import Registry
-from gateway.routing import Router, Target, resolve
+from gateway.routing import Router, Target, keys_out, resolve
 from gateway.settings import ModelSettings, Settings
 from gateway.state import make_records
 from gateway.values import Caller, Credentials, ImageRequest, Result
@@ -187,7 +187,10 @@ class Runtime:
             able = ", ".join(name for name in others if caller.may_use(name)) or "none here"
             message = f"the model {resolved.public!r} {problem.words}; models that can: {able}"
             raise RequestError(message, param=problem.param, code=problem.code)
-        self.router.order(self.with_defaults(request, resolved), targets)
+        choices = self.router.order(self.with_defaults(request, resolved), targets)
+        out = [keys_out(target) for target, _ in choices]
+        if out[0] and all(out):
+            raise out[0]
 
     def health(self) -> dict[str, Any]:
         """Say how things are, without asking anything outside."""

@@ -130,6 +130,8 @@ def progress_text(event_type: str, data: Mapping[str, Any], language: Language) 
     position, done, prompt = data.get("position"), data.get("done"), data.get("prompt")
     if event_type == "queued" and isinstance(position, int) and position > 0:
         return words["queued_at"].format(position=position)
+    if event_type == "attempt_failed" and data.get("final"):
+        return None  # the error says it
     if event_type == "optimized":
         if not data.get("optimizer", True):
             return None  # it failed, and the caller's own words are drawn

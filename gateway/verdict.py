@@ -26,6 +26,7 @@ from gateway.errors import (
 
 DAY = 86_400.0
 BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+OVERLOADED = frozenset({503, 529})
 QUOTA = re.compile(
     r"(?i)insufficient_quota|spend_limit|billing_hard_limit|billing_limit|insufficient[ _](?:balance|funds|credit)"
     r"|balance is insufficient|exhausted balance|out of credits|no credits|payment_required|daily free allocation"
@@ -53,13 +54,20 @@ def classify(answer: Answer) -> GatewayError | None:
     if status == 429:
         return RateLimitedError(f"limits the rate of calls ({said})", retry_after=retry_after(answer))
     if status in BUSY or status >= 500:
-        return BusyUpstreamError(f"failed or is overloaded ({said})", retry_after=retry_after(answer))
+        return busy(f"failed or is overloaded ({said})", answer)
     if status in (404, 405, 410):
         return MisconfiguredError(f"does not know this model or address ({said})")
     if status >= 400:
         return RejectedError(f"rejected the request ({said})")
     what = "a redirect, which is not followed" if 300 <= status < 400 else "a status that means nothing here"
     return BrokenAnswerError(f"answered {what} (HTTP {status})", billed=False, retryable=True)
+
+
+def busy(message: str, answer: Answer) -> BusyUpstreamError:
+    """Give the error of an upstream that failed: a 502, or a 503 if it says that it is overloaded."""
+    error = BusyUpstreamError(message, retry_after=retry_after(answer))
+    error.status = 503 if answer.status in OVERLOADED else error.status
+    return error
 
 
 def is_refusal(words: str) -> bool:

@@ -442,7 +442,9 @@ async def test_what_is_known_before_a_stream_is_an_http_error(made):
     gateway = await made("unreachable")
     for _ in range(8):
         await gateway.draw()
-    answer = await gateway.chat("a fox", stream=True)
+    (recipe,) = gateway.runtime.recipes.values()
+    with gateway.runtime.router.attempt(recipe.targets[0], alone=True):
+        answer = await gateway.chat("a fox", stream=True)
 
     assert answer.status == 503, answer.text
     assert answer.error["code"] == "all_targets_resting"

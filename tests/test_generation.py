@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.capabilities import Capabilities, Range
+from gateway.capabilities import Capabilities, Range, SizeRule
 from gateway.contracts import Report, Work
 from gateway.errors import (
     BadKeyError,
@@ -202,17 +202,53 @@ async def test_when_all_fail_the_last_one_is_told() -> None:
 
 
 async def test_a_target_that_keeps_failing_rests() -> None:
-    """After five failures in a row it is not asked; alone, the caller is told when to come again."""
-    painter = raising(BusyUpstreamError("full"))
+    """After five failures in a row it is asked by one call at a time; the others are told when to come again."""
+    hold = asyncio.Event()
+    hold.set()
+
+    async def fail(request: ImageRequest, report: Report) -> list[Image]:
+        await hold.wait()
+        raise BusyUpstreamError("full")
+
+    painter = Painter(lambda request, report: fail(request, report))
     run = Run(painter)
-    for _ in range(5):
+    for _ in range(7):
         with pytest.raises(BusyUpstreamError):
             await run()
+    hold.clear()
+    storm = [asyncio.create_task(run()) for _ in range(50)]
+    done, _ = await asyncio.wait(storm, timeout=0.5)
+    hold.set()
+    ends = await asyncio.gather(*storm, return_exceptions=True)
 
-    with pytest.raises(UnavailableError) as resting:
-        await run()
-    assert len(painter.requests) == 5
-    assert resting.value.retry_after
+    assert len(painter.requests) == 8
+    assert len(done) == 49
+    assert sum(isinstance(end, UnavailableError) and bool(end.retry_after) for end in ends) == 49
+
+
+async def test_keys_that_rest_do_not_make_their_target_rest() -> None:
+    """They come back at a time that is known; until then each call is told so, and nothing is hidden."""
+    error = RateLimitedError("every usable key rests", sent=False, retry_after=2)
+    run = Run(raising(error))
+    for _ in range(8):
+        with pytest.raises(RateLimitedError):
+            await run()
+
+    assert run.router.health() == {}
+
+
+async def test_a_target_that_makes_another_size_is_found_out() -> None:
+    """What was applied is what came, not what was asked for."""
+    picture = png(96, 64)
+    free = Capabilities(sizes=SizeRule(low=16))
+    run = Run(Painter(lambda request, report: [Image(picture)], can=free))
+    work = await run(ImageRequest("a cat", size=Size(128, 72)))
+
+    assert work.images[0].size == Size(128, 72)
+    assert "size" not in work.receipt.applied
+    (change,) = work.receipt.adjusted
+    assert (change.name, change.asked, change.applied) == ("size", "128x72", "128x72")
+    assert "answered 96x64" in change.reason
 
 
 async def test_refusals_do_not_make_a_target_rest() -> None:

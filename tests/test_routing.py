@@ -21,6 +21,7 @@ from gateway.errors import (
     RejectedError,
     RequestError,
     UnavailableError,
+    UnreachableError,
     UpstreamTimeoutError,
 )
 from gateway.negotiate import negotiate
@@ -156,7 +157,29 @@ def test_a_resting_target_gets_none_and_comes_back():
     assert firsts["a"] == pytest.approx(500, abs=60)
 
 
-def test_all_resting_says_when_the_first_is_back():
+def test_when_all_rest_the_first_to_come_back_is_asked_one_call_at_a_time():
+    """What is wrong is not hidden behind a rest; a storm meets one probe and learns when to come again."""
+    clock = Clock()
+    router = Router(clock=clock)
+    a, b = target("a"), target("b")
+    break_down(router, a, retry_after=60)
+    break_down(router, b, retry_after=12)
+
+    for _ in range(3):
+        assert names(router, CAT, [a, b]) == ["b"]
+        with pytest.raises(UnreachableError), router.attempt(b, alone=True):
+            raise UnreachableError("still down")
+    with pytest.raises(BusyUpstreamError), router.attempt(b):
+        raise AssertionError("with others to ask it rests")
+    assert router.breaker(b).wait == pytest.approx(12)
+    with router.attempt(b, alone=True):
+        assert names(router, CAT, [a, b]) == ["a"]
+        with router.attempt(a, alone=True), pytest.raises(UnavailableError):
+            router.order(CAT, [a, b])
+    assert sorted(names(router, CAT, [a, b])) == ["a", "b"]
+
+
+def test_all_being_probed_says_when_the_first_is_back():
     """The caller learns the soonest return, so that it can come again in time."""
     clock = Clock()
     router = Router(clock=clock)
@@ -164,7 +187,7 @@ def test_all_resting_says_when_the_first_is_back():
     break_down(router, a, retry_after=60)
     break_down(router, b, retry_after=12)
 
-    with pytest.raises(UnavailableError) as caught:
+    with router.attempt(a, alone=True), router.attempt(b, alone=True), pytest.raises(UnavailableError) as caught:
         router.order(CAT, [a, b])
 
     assert caught.value.retry_after == pytest.approx(12)
@@ -229,8 +252,7 @@ def test_a_wildcard_route_cannot_be_rested_by_asking_for_nonsense():
 
     assert names(router, CAT, [route.matching("gpt-image-2")]) == ["openai/gpt-image-2"]
     break_down(router, break_missing[0])
-    with pytest.raises(UnavailableError):
-        router.order(CAT, [route.matching("gpt-image-2")])
+    assert router.breaker(route.matching("gpt-image-2")).state == "open"
 
 
 def test_a_success_ends_the_row():

@@ -132,7 +132,7 @@ async def test_all_keys_refused(fake: FakeUpstream, make: Callable[..., Upstream
 
     assert len(fake.calls) == 2
     assert raised.value.sent is False
-    assert upstream.health() == {"keys": 2, "usable": 0, "refused": 2, "resting": 0}
+    assert upstream.health() == {"keys": 2, "usable": 0, "refused": 2, "resting": 0, "back": 600}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_it_ends_with_the_window(gateway: Gateway) -> None:
 async def test_what_cost_nothing_is_tried_again(gateway: Gateway) -> None:
     """An upstream that was busy may have a place by now."""
     painter(gateway).faults = [BusyUpstreamError("busy")]
-    assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 503
+    assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 502
 
     assert (await gateway.post(URL, DRAW, headers=AI_SDK)).status == 200
 

@@ -118,7 +118,7 @@ async def test_a_failure_that_may_be_billed_is_remembered(held: Gateway) -> None
     assert [answer.status for answer in paid] == [504, 504]
     assert paid[0].headers["x-should-retry"] == "false"
     assert calls == 1
-    assert [answer.status for answer in free] == [503, 200]
+    assert [answer.status for answer in free] == [502, 200]
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "schlüssel"])
@@ -153,7 +153,8 @@ async def test_a_repeated_call_is_answered_although_every_target_rests(held: Gat
     for _ in range(5):
         held.runtime.router.failed(target, BusyUpstreamError("full"))
 
-    assert (await held.post("/v1/images/generations", body)).status == 503
+    with held.runtime.router.attempt(target, alone=True):
+        assert (await held.post("/v1/images/generations", body)).status == 503
     again = await held.post("/v1/images/generations", body, headers=key)
     assert (again.status, again.json["status"]) == (202, "completed")
 
@@ -236,9 +237,48 @@ async def test_no_optimizer_is_paid_when_all_targets_rest(
     rewriter = f"{{use: chat, base_url: '{fake.base}/v1', keys: [{UPSTREAM_KEY}], model: any}}"
     yaml = drawing_by(fake.base, f"optimizers: {{rewriter: {rewriter}}}\n")
     gateway = await start(aiohttp_server, yaml.replace("flux: {", "flux: {optimizers: [rewriter], "), tmp_path)
+    target = gateway.runtime.recipes["flux"].targets[0]
     for _ in range(5):
-        gateway.runtime.router.failed(gateway.runtime.recipes["flux"].targets[0], BusyUpstreamError("full"))
-    answer = await gateway.chat("a fox")
+        gateway.runtime.router.failed(target, BusyUpstreamError("full"))
+    with gateway.runtime.router.attempt(target, alone=True):
+        answer = await gateway.chat("a fox")
 
     assert (answer.status, answer.error["code"]) == (503, "all_targets_resting")
     assert not fake.calls
+
+
+async def test_no_optimizer_is_paid_while_no_key_can_be_used(
+    fake: FakeUpstream, aiohttp_server: Any, tmp_path: Path
+) -> None:
+    """The only key rests after a 429: until then each call learns when to come again, and words are not paid for."""
+    rewriter = f"{{use: chat, base_url: '{fake.base}/v1', keys: [{UPSTREAM_KEY}], model: any}}"
+    yaml = drawing_by(fake.base, f"optimizers: {{rewriter: {rewriter}}}\n")
+    gateway = await start(aiohttp_server, yaml.replace("flux: {", "flux: {optimizers: [rewriter], "), tmp_path)
+    fake.mode, fake.headers = "status:429", {"Retry-After": "30"}
+    fake.chat_mode = "ok"
+    first = await gateway.chat("a fox")
+    calls = len(fake.calls)
+    others = [await gateway.chat(f"a fox {number}") for number in range(7)]
+
+    assert first.status == 429
+    assert [(answer.status, answer.error["code"]) for answer in others] == [(429, "upstream_rate_limited")] * 7
+    assert all(20 <= int(answer.headers["Retry-After"]) <= 30 for answer in others)
+    assert len(fake.calls) == calls
+
+
+async def test_an_sdks_retry_does_not_pay_for_its_words_again(
+    fake: FakeUpstream, aiohttp_server: Any, tmp_path: Path
+) -> None:
+    """The drawing failed and cost nothing: the second try draws the words of the first."""
+    rewriter = f"{{use: chat, base_url: '{fake.base}/v1', keys: [{UPSTREAM_KEY}], model: any}}"
+    yaml = drawing_by(fake.base, f"optimizers: {{rewriter: {rewriter}}}\n")
+    gateway = await start(aiohttp_server, yaml.replace("flux: {", "flux: {optimizers: [rewriter], "), tmp_path)
+    fake.modes.extend(["ok", "status:500"])
+    body = {"messages": [{"role": "user", "content": "a fox"}]}
+    failed = await gateway.post("/v1/chat/completions", body)
+    again = await gateway.post("/v1/chat/completions", body, headers={"x-stainless-retry-count": "1"})
+    paths = [call.path.rpartition("/")[2] for call in fake.calls]
+
+    assert (failed.status, again.status) == (502, 200)
+    assert paths.count("completions") == 1
+    assert again.json["gateway"]["receipt"]["optimizer"]

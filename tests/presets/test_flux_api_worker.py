@@ -593,8 +593,8 @@ async def test_a_slow_upstream_is_a_504_in_time(vendors, processes, mode):
     [
         ("refuse", 400, "content_policy_violation"),
         ("status:400", 400, "upstream_rejected"),
-        ("status:500", 503, "upstream_overloaded"),
-        ("html:502", 503, "upstream_overloaded"),
+        ("status:500", 502, "upstream_overloaded"),
+        ("html:502", 502, "upstream_overloaded"),
         ("html", 502, None),
         ("cut", 502, None),
         ("reset", 502, None),
