@@ -143,6 +143,10 @@ class Middleware(Protocol):
     """Stands around stages of every job of the models that name it.
 
     *stages* says which: ``job`` (the whole), ``optimize``, ``generate``, ``store``.
+
+    One that remembers pictures must also have ``forget(key: str, instead: Picture | None = None) -> None``: the picture
+    under *key* was deleted, and no byte of it may stay; with *instead* it was lost to its storage, and its bytes have
+    another key now. It never waits.
     """
 
     stages: tuple[Stage, ...]

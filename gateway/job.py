@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.errors import GatewayError
-from gateway.values import Caller, Event, ImageRequest, Result
+from gateway.values import Caller, Event, ImageRequest, Picture, Result
 
 FINISHED = {"finished", "failed", "cancelled"}
 RECORD_TIMEOUT = 2.0
@@ -165,10 +165,8 @@ class Job:
 
     def forget_bytes(self, *, all_of_them: bool = False) -> int:
         """Let go of pixels that only waiting callers needed; tell how many bytes remain because no storage has them."""
-        pictures = self.result.pictures if self.result else ()
-        held = any(picture.data for picture in pictures)
-        if self.result and held and (all_of_them or all(picture.meta.key for picture in pictures)):
-            self.result = without_bytes(self.result)
+        if self.result:
+            self.result = without_bytes(self.result, all_of_them=all_of_them)
         self.request = replace(self.request, images=(), mask=None) if self.request.images else self.request
         for place, event in enumerate(self.events):
             if event.type == "partial" and "image" in event.data:
@@ -176,9 +174,17 @@ class Job:
         return sum(len(picture.data) for picture in self.result.pictures) if self.result else 0
 
 
-def without_bytes(result: Result) -> Result:
-    """Give the same result without its pixels."""
-    return replace(result, pictures=tuple(replace(picture, data=b"") for picture in result.pictures))
+def without_bytes(result: Result, *, all_of_them: bool = True) -> Result:
+    """Give the same result without its pixels, or at least without those that a storage has."""
+    if not any(picture.data for picture in result.pictures):
+        return result
+    pictures = [replace(one, data=b"") if all_of_them or one.meta.key else one for one in result.pictures]
+    return replace(result, pictures=tuple(pictures))
+
+
+def deleted(picture: Picture, key: str) -> Picture:
+    """Give what is left of a picture that was deleted under *key*: it has expired, and has no bytes."""
+    return replace(picture, meta=replace(picture.meta, key=key, expires=time.time()), data=b"", planned="", trouble="")
 
 
 async def _woken(waiters: list[asyncio.Future[None]]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from gateway.claims import Claims
 from gateway.errors import (
@@ -19,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.fairness import Line, Pace, Shelf
 from gateway.finished import Finished, remembered_error
-from gateway.job import Job, without_bytes
+from gateway.job import Job, deleted, without_bytes
 from gateway.memory import Memory
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Event, ImageRequest, Result
@@ -51,6 +52,7 @@ class Jobs:
         self.draining = False
         self.on_end: list[Callable[[Job], None]] = []
         self.on_sent: Callable[[Job], None] = lambda job: None
+        self.on_amended: Callable[[Job], None] = lambda job: None
         self._run = run
         self._on_event = on_event
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -133,6 +135,23 @@ class Jobs:
         self._jobs[job.id] = job
         self._finished.add(job)
         self._claims.remember(job)
+
+    def amend(self, job: Job, result: Result) -> None:
+        """Let a finished job tell what has become of its pictures since."""
+        job.result = result
+        self._unstored.take(job)
+        if not job.readers:
+            self._lighten(job)
+        if job.id in self._jobs:
+            self.on_amended(job)
+
+    def forget_picture(self, key: str) -> None:
+        """Let every job know that this picture was deleted: its link is dead, and nobody may have the bytes again."""
+        for job in list(self._jobs.values()):
+            pictures = job.result.pictures if job.result else ()
+            if job.result and any(key in (picture.meta.key, picture.planned) for picture in pictures):
+                left = (deleted(one, key) if key in (one.meta.key, one.planned) else one for one in pictures)
+                self.amend(job, replace(job.result, pictures=tuple(left)))
 
     def position(self, job: Job) -> int:
         """Tell how many jobs start before this one, plus one; 0 once it works."""
@@ -308,6 +327,7 @@ class Jobs:
         for job in self._finished.surplus(time.time()):
             del self._jobs[job.id]
             self._unstored.take(job)
+            job.forget_bytes(all_of_them=True)
             self._claims.forget(job)
 
     def _lighten(self, job: Job) -> None:
@@ -318,6 +338,7 @@ class Jobs:
             while self._unstored.weight > UNSTORED:
                 given_up = self._unstored.surplus()
                 self._unstored.take(given_up)
+                log.error("job %s: its picture is lost: no storage has taken it, and its memory is needed", given_up.id)
                 given_up.forget_bytes(all_of_them=True)
 
     def _watch_the_line(self) -> None:

@@ -160,7 +160,11 @@ def _models() -> dict[str, Schema]:
 
 
 def _jobs() -> dict[str, Schema]:
-    data = obj({"url": or_null(LINK), "revised_prompt": or_null(text())})
+    told = {
+        "b64_json": {**BASE64, "description": "The picture itself, while no storage has taken it; for one job only."},
+        "expired": flag("True once the picture is there no more: it has expired, was deleted, or could not be kept."),
+    }
+    data = obj({"url": or_null(LINK), "revised_prompt": or_null(text())}, told)
     result = obj({"created": TIME, "data": listed(data), "gateway": ref("Gateway")})
     job = {
         "id": text(),

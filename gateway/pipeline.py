@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
 from gateway.deadline import within
-from gateway.errors import GatewayError, PluginError, StorageDownError, StorageError, UpstreamError
+from gateway.errors import GatewayError, PluginError, UpstreamError
 from gateway.generation import Generation
 from gateway.imaging import inspect
 from gateway.job import Job
@@ -20,16 +18,14 @@ from gateway.prompt import clean_text
 from gateway.receipt import Receipt
 from gateway.routing import Target
 from gateway.settings import ModelSettings
-from gateway.values import Image, Picture, PictureMeta, Result
+from gateway.storing import store as store_pictures
+from gateway.storing import store_again
+from gateway.values import Image, Result
 
 log = logging.getLogger(__name__)
 
 OPTIMIZE_TIMEOUT = 120.0
 """Seconds after which any optimizer is given up; those of ours have shorter limits of their own."""
-STORE_TRIES = (0.0, 0.3, 1.5)
-"""Seconds before each try to store a picture that was paid for."""
-STORE_TIMEOUT = 60.0
-"""Seconds after which one try is given up; the storages of ours have shorter limits of their own."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,9 @@ class Pipeline:
             if not all(_among(image, checked) for image in work.images):
                 images = tuple(image if _among(image, checked) else self._inspected(image) for image in work.images)
                 work = replace(work, images=images)
-            return await self._store(work, recipe.storage, job)
+            if not work.images:
+                raise PluginError("a middleware has left no picture to store")
+            return await store_pictures(work, recipe.storage, job)
 
         around = recipe.middlewares
         optimized, generated, stored = (
@@ -83,7 +81,7 @@ class Pipeline:
 
         done = await _chain("job", whole, around)(work)
         if done.pictures and not checked:
-            done = replace(done, pictures=tuple([await _kept(one, recipe.storage) for one in done.pictures]))
+            done = await store_again(done, recipe.storage, recipe.middlewares.values())
         return _result(done)
 
     async def _optimize(self, work: Work, recipe: Recipe, job: Job) -> Work:
@@ -115,31 +113,6 @@ class Pipeline:
             return inspect(image, self._generation.pixels)
         except (UpstreamError, AttributeError, TypeError) as error:
             raise PluginError(f"a middleware has made something that is no picture: {error}") from error
-
-    async def _store(self, work: Work, storage: Storage, job: Job) -> Work:
-        if not work.images:
-            raise PluginError("a middleware has left no picture to store")
-        work.tell("storing", {"count": len(work.images)})
-        pictures: list[Picture] = []
-        failure: StorageError | None = None
-        for image in work.images:
-            meta = _meta(image, work)
-            try:
-                # Each picture may cost as much as the first: one that cannot be kept must not take the others along.
-                meta = await _put(storage, meta, image.data)
-            except StorageError as error:
-                failure = error
-                log.warning("job %s: the picture was not stored: %s", job.id, error.message)
-                work = replace(work, receipt=_noted(work, f"the picture was not stored: {error.message}"))
-                if not job.inline:
-                    continue
-                meta = replace(meta, key="")
-            pictures.append(Picture(meta, image.data, image.revised_prompt, image.seed))
-        if failure and not pictures:
-            failure.again = False
-            raise failure
-        work.tell("stored", {"keys": [picture.meta.key for picture in pictures]})
-        return replace(work, pictures=tuple(pictures))
 
 
 def _chain(stage: Stage, step: Proceed, middlewares: Mapping[str, Middleware]) -> Proceed:
@@ -178,72 +151,7 @@ def _told(work: Work) -> Work:
 def _unoptimized(work: Work, name: str, why: str) -> Work:
     note = f"the prompt was not optimized by {name!r}: {why}"
     log.warning("job %s: %s", work.job, note)
-    return replace(work, receipt=_noted(work, note))
-
-
-def _noted(work: Work, note: str) -> Receipt:
-    return replace(work.receipt, notes=(*work.receipt.notes, note))
-
-
-def _meta(image: Image, work: Work) -> PictureMeta:
-    details = {
-        "prompt": work.request.prompt,
-        "original": work.original,
-        "revised_prompt": image.revised_prompt,
-        "seed": image.seed,
-        "job": work.job,
-        "receipt": work.receipt.as_json(),
-    }
-    return PictureMeta(
-        key=secrets.token_hex(20),
-        media_type=image.media_type,
-        width=image.width,
-        height=image.height,
-        length=len(image.data),
-        sha256="",
-        created=time.time(),
-        owner=work.caller.name,
-        model=work.receipt.model,
-        details=details,
-    )
-
-
-async def _put(storage: Storage, meta: PictureMeta, data: bytes) -> PictureMeta:
-    """Store a paid picture; a storage that is down for a moment gets three chances."""
-    for pause in STORE_TRIES:
-        if pause:
-            await asyncio.sleep(pause)
-        try:
-            kept = await within(STORE_TIMEOUT, storage.put(meta, data))
-        except StorageDownError as error:
-            last = error
-            continue
-        except TimeoutError:
-            last = StorageDownError(f"the storage did not take it within {STORE_TIMEOUT:g} s")
-            continue
-        except StorageError:
-            raise
-        except Exception as error:
-            log.exception("the storage failed")
-            raise StorageError("the storage failed by a fault of its own; see the gateway's log") from error
-        if not isinstance(kept, PictureMeta):
-            log.error("the storage returned %s instead of a PictureMeta", type(kept).__name__)
-            raise StorageError("the storage broke its contract; see the gateway's log", code=PluginError.code)
-        return kept
-    raise last
-
-
-async def _kept(picture: Picture, storage: Storage) -> Picture:
-    """Keep a picture that a middleware remembered, unless it still is: deleted or pushed out, its URL would be dead."""
-    if not isinstance(picture, Picture) or not picture.data:
-        return picture
-    try:
-        if await storage.get(picture.meta.key):
-            return picture
-    except StorageError:
-        return picture
-    meta = replace(picture.meta, created=time.time(), expires=None)
-    return replace(picture, meta=await _put(storage, meta, picture.data))
+    return work.noted(note)
 
 
 def _among(image: object, images: Sequence[Image]) -> bool:

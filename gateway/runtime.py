@@ -22,6 +22,7 @@ from gateway.generation import Generation
 from gateway.job import Job
 from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
+from gateway.late_storing import LateStoring
 from gateway.memory import make_memory
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
@@ -30,6 +31,7 @@ from gateway.registry import Registry
 from gateway.routing import Router, Target, keys_out, resolve
 from gateway.settings import ModelSettings, Settings
 from gateway.state import make_records
+from gateway.storing import forget
 from gateway.values import Caller, Credentials, ImageRequest, Result
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class Runtime:
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
         self.memory = make_memory(self.settings.jobs.memory)
         self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event, self.memory)
+        self.late = LateStoring(self.jobs, self._storage_of)
         records = make_records(self.settings.jobs.state)
         self._records = JobRecords(records, self.settings.jobs.keep) if records else None
         self._stack = AsyncExitStack()
@@ -100,12 +103,15 @@ class Runtime:
             await self._records.open(self.jobs)
             self.jobs.on_end.append(self._records.ended)
             self.jobs.on_sent = self._records.sent
+            self.jobs.on_amended = self._records.ended
+        self.jobs.on_end.append(self.late.ended)
         self.observing.open()
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
         """Wait for running jobs (at most the configured time), then close what was opened."""
         await self.jobs.drain(self.settings.server.shutdown_timeout)
+        await self.late.close()
         if self._sweeper:
             self._sweeper.cancel()
         await self.places.close()
@@ -205,6 +211,16 @@ class Runtime:
             "resting": self.router.health(),
             "quarantined": [plugin.name for plugin in self.registry.quarantined],
         }
+
+    def forget(self, key: str) -> None:
+        """Forget a deleted picture wherever this process holds its bytes, or a job its link."""
+        self.derived.forget(key)
+        middlewares = cast("Mapping[str, Middleware]", self.configuration.components["middlewares"])
+        forget(middlewares.values(), key)
+        self.jobs.forget_picture(key)
+
+    def _storage_of(self, job: Job) -> Storage:
+        return self.recipe_for(self._named(job.request.model)).storage
 
     async def _run(self, job: Job) -> Result:
         # Whether the caller may use it was asked when the job was submitted.

@@ -175,12 +175,22 @@ class StoredPicture:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A finished picture: its meta data and, until the waiting callers are answered, its bytes."""
+    """A finished picture: its meta data and, until the waiting callers are answered, its bytes.
+
+    One that no storage has taken has no key and *trouble* says why; *planned* is the key it gets if one takes it later.
+    """
 
     meta: PictureMeta
     data: bytes = field(default=b"", repr=False)
     revised_prompt: str | None = None
     seed: int | None = None
+    planned: str = ""
+    trouble: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Say whether its bytes wait here for a storage that takes them."""
+        return bool(self.planned and self.data)
 
 
 @dataclass(frozen=True, slots=True)

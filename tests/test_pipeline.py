@@ -20,7 +20,6 @@ from gateway.errors import (
     RefusedError,
     RequestError,
     StorageDownError,
-    StorageError,
     StorageFullError,
     UnavailableError,
 )
@@ -30,7 +29,7 @@ from gateway.job import Job
 from gateway.pipeline import Pipeline, Recipe
 from gateway.routing import Router, Target
 from gateway.settings import Fetch, ModelSettings, TargetSettings
-from gateway.values import Caller, Image, ImageRequest, PictureMeta, Result, StoredPicture
+from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Result, StoredPicture
 from tests.fake_upstream import png
 
 PICTURE = png(16, 16)
@@ -57,9 +56,11 @@ class Shelf:
     faults: list[Any] = field(default_factory=list)
     kept: dict[str, tuple[PictureMeta, bytes]] = field(default_factory=dict)
     tries: int = 0
+    asked: list[str] = field(default_factory=list)
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         self.tries += 1
+        self.asked.append(meta.key)
         if self.faults:
             fault = self.faults.pop(0)
             if isinstance(fault, BaseException):
@@ -128,8 +129,8 @@ class Alone:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries take no time, time-outs hardly any."""
-    monkeypatch.setattr("gateway.pipeline.STORE_TRIES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr("gateway.pipeline.STORE_TIMEOUT", 0.02)
+    monkeypatch.setattr("gateway.storing.STORE_TRIES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("gateway.storing.STORE_TIMEOUT", 0.02)
     monkeypatch.setattr("gateway.pipeline.OPTIMIZE_TIMEOUT", 0.02)
 
 
@@ -312,14 +313,48 @@ async def test_a_middleware_may_answer_alone() -> None:
 
 
 async def test_a_remembered_picture_is_kept_again_if_it_has_gone() -> None:
-    """A middleware answers with a picture of before that the storage no longer has: its URL works all the same."""
+    """A middleware answers with a picture of before that the storage no longer has: it gets a new link, for the old one
+    may have been deleted, and whoever remembers it is told."""
+
+    @dataclass
+    class Remembering(Alone):
+        forgotten: list[tuple[str, Picture | None]] = field(default_factory=list)
+
+        def forget(self, key: str, instead: Picture | None = None) -> None:
+            self.forgotten.append((key, instead))
+
     shelf = Shelf()
     first, _ = await run(shelf=shelf)
     shelf.kept.clear()
+    memory = Remembering(lambda work: replace(work, pictures=first.pictures))
+    result, _ = await run(middlewares=[memory], shelf=shelf)
+
+    assert list(shelf.kept) == [result.pictures[0].meta.key]
+    assert result.pictures[0].meta.key != first.pictures[0].meta.key
+    assert memory.forgotten == [(first.pictures[0].meta.key, result.pictures[0])]
+
+
+async def test_a_remembered_picture_is_given_although_it_cannot_be_kept_again() -> None:
+    """The storage has lost it and is down now: the bytes are here, and the link follows."""
+    shelf = Shelf()
+    first, _ = await run(shelf=shelf)
+    shelf.kept.clear()
+    shelf.faults[:] = [StorageDownError("down")] * 3
     result, _ = await run(middlewares=[Alone(lambda work: replace(work, pictures=first.pictures))], shelf=shelf)
 
-    assert result.pictures[0].meta.key in shelf.kept
-    assert result.pictures[0].meta.key == first.pictures[0].meta.key
+    assert result.pictures[0].waits
+    assert result.pictures[0].planned != first.pictures[0].meta.key
+    assert "not stored: down" in result.receipt.notes[-1]
+
+
+async def test_a_storage_that_is_down_is_not_asked_for_each_of_many() -> None:
+    """Ten pictures that cannot be stored must not hold up their caller ten times."""
+    shelf = Shelf([StorageDownError("down")] * 3)
+    result, _ = await run(ImageRequest("a cat", n=10), shelf=shelf)
+
+    assert shelf.tries == 3
+    assert len({picture.planned for picture in result.pictures}) == 10
+    assert all(picture.waits for picture in result.pictures)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -362,7 +397,7 @@ async def test_a_job_answered_without_a_picture_is_an_error() -> None:
 
 async def test_a_storage_that_is_down_for_a_moment_gets_three_chances() -> None:
     """Twice down, then well: the picture is kept."""
-    shelf = Shelf([StorageDownError("down"), "hang"])
+    shelf = Shelf([StorageDownError("down"), StorageDownError("still down")])
     result, _ = await run(shelf=shelf)
 
     assert shelf.tries == 3
@@ -373,7 +408,7 @@ async def test_a_storage_that_is_down_for_a_moment_gets_three_chances() -> None:
     ("fault", "tries"),
     [
         (StorageDownError("down"), 3),
-        ("hang", 3),
+        ("hang", 1),
         (StorageFullError("full"), 1),
         (PictureTooLargeError("too large"), 1),
         (RuntimeError("sk-secret"), 1),
@@ -384,7 +419,7 @@ async def test_a_storage_that_is_down_for_a_moment_gets_three_chances() -> None:
     ids=["down", "hangs", "full", "too large", "broken", "other error", "None", "string"],
 )
 async def test_when_nothing_can_be_stored(fault: Any, tries: int) -> None:
-    """Who takes the bytes gets them with a note; who wants a URL gets an error that no SDK repeats by itself."""
+    """The picture goes on with a note and the key it gets later; what never fits is an error for who wants a URL."""
     shelf = Shelf([fault] * 3)
     result, _ = await run(shelf=shelf, inline=True)
 
@@ -393,9 +428,14 @@ async def test_when_nothing_can_be_stored(fault: Any, tries: int) -> None:
     assert "was not stored" in result.receipt.notes[-1]
     assert "secret" not in result.receipt.notes[-1]
     assert shelf.tries == tries
-    with pytest.raises(StorageError) as raised:
-        await run(shelf=Shelf([fault] * 3))
-    assert raised.value.again is False
+    assert result.pictures[0].planned == ("" if isinstance(fault, PictureTooLargeError) else shelf.asked[0])
+    assert len(set(shelf.asked)) == 1
+    if isinstance(fault, PictureTooLargeError):
+        with pytest.raises(PictureTooLargeError) as raised:
+            await run(shelf=Shelf([fault] * 3))
+        assert raised.value.again is False
+    else:
+        assert (await run(shelf=Shelf([fault] * 3)))[0].pictures[0].waits
 
 
 async def test_a_picture_that_cannot_be_kept_does_not_take_the_others_along() -> None:

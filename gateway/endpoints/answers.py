@@ -5,15 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from gateway.errors import AllowanceError, BadKeyError, GatewayError, MisconfiguredError, StorageError
+from gateway.errors import AllowanceError, BadKeyError, GatewayError, MisconfiguredError, StorageDownError, StorageError
 from gateway.imaging import EXTENSIONS
 from gateway.job import Job
+from gateway.pictures import is_alive
 from gateway.runtime import RUNTIME
 from gateway.settings import Server
 from gateway.values import Caller, Picture, PictureMeta, Result
@@ -21,6 +23,8 @@ from gateway.values import Caller, Picture, PictureMeta, Result
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 FUTILE = (AllowanceError, BadKeyError, MisconfiguredError)
 """Errors that a client's own repetition within seconds cannot better."""
+LATER = 10
+"""Seconds after which a client may ask again for the link of a picture that is not stored yet."""
 CALLER = web.RequestKey("caller", Caller)
 REQUEST_ID = web.RequestKey("request_id", str)
 
@@ -69,26 +73,59 @@ def picture_url(base: str, meta: PictureMeta) -> str:
     return f"{base}/image/{meta.key}" + (f".{extension}" if extension else "")
 
 
-def picture_urls(base: str, result: Result) -> list[str]:
-    """Give the URLs of a result's pictures; raise when one was not stored."""
-    if any(not picture.meta.key for picture in result.pictures):
-        error = StorageError("the picture was made but could not be stored", code="image_not_stored")
-        error.again = False
-        raise error
-    return [picture_url(base, picture.meta) for picture in result.pictures]
+def picture_urls(base: str, result: Result) -> dict[int, str]:
+    """Give the URLs of a result's pictures by their places; raise when one is gone, or when none is stored (yet)."""
+    refuse_dead_links(result)
+    urls = {place: picture_url(base, one.meta) for place, one in enumerate(result.pictures) if one.meta.key}
+    if not urls:
+        raise _not_stored(next((one for one in result.pictures if one.waits), result.pictures[0]))
+    return urls
+
+
+def refuse_dead_links(result: Result) -> None:
+    """Raise when a stored picture has expired or was deleted, as far as that is known without asking a storage."""
+    for picture in result.pictures:
+        if picture.meta.key and is_gone(picture):
+            raise _gone(picture)
+
+
+def is_gone(picture: Picture) -> bool:
+    """Say whether a picture is known to be there no more: expired, deleted, or let go before a storage took it."""
+    return not is_alive(picture.meta, time.time()) if picture.meta.key else not picture.data
+
+
+def _gone(picture: Picture) -> StorageError:
+    error = StorageError("the picture was made, and has expired or was deleted since", code="picture_expired")
+    if not picture.meta.key:
+        message = "the picture was made and is lost: no storage took it in time"
+        error = StorageError(message, code="image_not_stored")
+    error.status, error.again = 410, False
+    return error
+
+
+def _not_stored(picture: Picture) -> StorageError:
+    if not picture.data:
+        return _gone(picture)
+    message = "the picture was made but could not be stored" + (f": {picture.trouble}" if picture.trouble else "")
+    error = StorageError(message, code="image_not_stored")
+    if picture.waits:
+        message += "; it is stored later: ask for its job then, or with the same Idempotency-Key"
+        error = StorageDownError(message, code="image_not_stored", retry_after=LATER)
+    error.again = False
+    return error
 
 
 async def picture_bytes(request: web.Request, picture: Picture) -> bytes:
     """Give the bytes of a finished picture, from the job or else from the storages."""
     if picture.data:
         return picture.data
+    if is_gone(picture):
+        raise _gone(picture)
     for storage in request.app[RUNTIME].storages.values():
         found = await storage.get(picture.meta.key)
         if found:
             return await found.body.read()
-    error = StorageError("the picture was made and has expired since", code="picture_expired")
-    error.status, error.again = 410, False
-    raise error
+    raise _gone(picture)
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

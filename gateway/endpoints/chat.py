@@ -88,6 +88,9 @@ async def _stream(request: web.Request, runtime: Runtime, job: Job, answer: Answ
     chat = runtime.settings.chat
     with runtime.jobs.reading(job):
         await job.begin(FIRST_STEP)
+        if job.result:
+            # An answer that is known now can still have a status.
+            picture_urls(public_base(request, runtime.settings.server), job.result)
         async with open_stream(request, chat.ping) as (stream, response):
             await stream.send(answer.chunk({"role": "assistant", "content": ""}))
             await _tell_progress(stream, job, answer, chat)
@@ -142,7 +145,7 @@ def answer_content(request: web.Request, runtime: Runtime, result: Result) -> st
         prompt=result.prompt,
         optimizer=result.receipt.optimizer,
         size=result.pictures[0].meta.size,
-        urls=picture_urls(public_base(request, runtime.settings.server), result),
+        urls=list(picture_urls(public_base(request, runtime.settings.server), result).values()),
         model=result.receipt.model,
     )
 

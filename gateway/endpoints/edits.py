@@ -70,7 +70,7 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
         asked = replace(asked, images=images, mask=mask)
         if preview := explained(request, runtime, asked, identity):
             return json_response(preview)
-        job = await submit(request, asked, identity, original=prompt, inline=shape == "b64_json")
+        job = await submit(request, asked, identity, original=prompt, inline=stream or shape == "b64_json")
     if stream:
         return await stream_pictures(request, job, kind, shape)
     return await waited(request, job, lambda result: answer_pictures(request, job, result, shape), body=form.fields)

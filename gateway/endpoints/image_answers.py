@@ -9,7 +9,14 @@ import orjson
 import pybase64
 from aiohttp import web
 
-from gateway.endpoints.answers import gateway_field, picture_bytes, picture_urls, public_base
+from gateway.endpoints.answers import (
+    gateway_field,
+    picture_bytes,
+    picture_url,
+    picture_urls,
+    public_base,
+    refuse_dead_links,
+)
 from gateway.endpoints.job_answers import revised
 from gateway.endpoints.pieces import Base64
 from gateway.endpoints.sse import FIRST_STEP, open_stream
@@ -27,7 +34,7 @@ async def answer_pictures(request: web.Request, job: Job, result: Result, form: 
     """Give the JSON body in parts; base64 is put between them without passing through a JSON writer."""
     if form == "url":
         urls = picture_urls(public_base(request, request.app[RUNTIME].settings.server), result)
-        data = [{"url": url, **_revised(result, place)} for place, url in enumerate(urls)]
+        data = [{"url": url, **_revised(result, place)} for place, url in urls.items()]
         return (orjson.dumps({"created": result.created, "data": data, **_described(job, result)}),)
     parts = [b'{"created":%d,"data":[' % result.created]
     for place, picture in enumerate(result.pictures):
@@ -54,6 +61,8 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
     runtime = request.app[RUNTIME]
     with runtime.jobs.reading(job):
         await job.begin(FIRST_STEP)
+        if job.result:
+            refuse_dead_links(job.result)
         async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, response):
             index = 0
             async for event in job.watch():
@@ -65,10 +74,11 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
                     index += 1
             result = await job.wait()
             name = f"{kind}.completed"
-            urls = picture_urls(public_base(request, runtime.settings.server), result) if form == "url" else []
+            base = public_base(request, runtime.settings.server)
             for place, picture in enumerate(result.pictures):
                 body = {"type": name, "b64_json": Base64(await picture_bytes(request, picture))}
-                body |= {"url": urls[place]} if urls else {}
+                # A picture that is not stored yet has no link; its bytes are here all the same.
+                body |= {"url": picture_url(base, picture.meta)} if form == "url" and picture.meta.key else {}
                 shape = _shape(job.request, result.created, picture)
                 extra = {"usage": image_usage(result), "gateway": gateway_field(job, result), **_revised(result, place)}
                 await stream.send({**body, **shape, **extra}, event=name)

@@ -24,7 +24,7 @@ async def generations(request: web.Request) -> web.StreamResponse:
     asked = with_ratio_of_prompt(image_request(body, runtime.settings.chat, prompt), body, runtime.settings.chat)
     if preview := explained(request, runtime, asked, body):
         return json_response(preview)
-    job = await submit(request, asked, body, original=prompt, inline=form == "b64_json")
+    job = await submit(request, asked, body, original=prompt, inline=stream or form == "b64_json")
     if stream:
         return await stream_pictures(request, job, "image_generation", form)
     return await waited(request, job, lambda result: answer_pictures(request, job, result, form), body=body)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.endpoints.answers import gateway_field, picture_url
+from gateway.endpoints.answers import gateway_field, is_gone, picture_url
 from gateway.endpoints.pieces import Base64
 from gateway.job import Job
 from gateway.runtime import Runtime
-from gateway.values import Event, Image, Result
+from gateway.values import Event, Image, Picture, Result
 
 STATES = {"queued": "queued", "running": "in_progress", "finished": "completed"}
 
 
-def job_json(job: Job, runtime: Runtime, base: str) -> dict[str, Any]:
-    """Give a job's state, queue position, progress (0 to 1), and its result or error; times are epoch seconds."""
+def job_json(job: Job, runtime: Runtime, base: str, *, inline: bool = False) -> dict[str, Any]:
+    """Give a job's state, queue position, progress (0 to 1), and its result or error; times are epoch seconds.
+
+    With *inline* pictures that have no URL show their bytes, as `Base64`.
+    """
     progress = next((event.data["done"] for event in reversed(job.events) if event.type == "progress"), None)
     return {
         "id": job.id,
@@ -26,19 +29,28 @@ def job_json(job: Job, runtime: Runtime, base: str) -> dict[str, Any]:
         "ended_at": int(job.ended) if job.ended else None,
         "queue_position": (runtime.jobs.position(job) or runtime.places.position(job)) if job.state == "queued" else 0,
         "progress": 1.0 if job.state == "finished" else progress,
-        "result": result_json(job, job.result, base) if job.result else None,
+        "result": result_json(job, job.result, base, inline=inline) if job.result else None,
         "error": job.error.as_json()["error"] if job.error else None,
         "events_url": f"{base}/v1/jobs/{job.id}/events",
     }
 
 
-def result_json(job: Job, result: Result, base: str) -> dict[str, Any]:
+def result_json(job: Job, result: Result, base: str, *, inline: bool = False) -> dict[str, Any]:
     """Give a result as the images API would, with URLs."""
     data = [
-        {"url": picture_url(base, picture.meta) if picture.meta.key else None, "revised_prompt": revised(result, i)}
+        {**_place(picture, base, inline), "revised_prompt": revised(result, i)}
         for i, picture in enumerate(result.pictures)
     ]
     return {"created": result.created, "data": data, "gateway": gateway_field(job, result)}
+
+
+def _place(picture: Picture, base: str, inline: bool) -> dict[str, Any]:
+    """Say where a picture is: at its URL, here, or nowhere any more."""
+    if is_gone(picture):
+        return {"url": None, "expired": True}
+    if picture.meta.key:
+        return {"url": picture_url(base, picture.meta)}
+    return {"url": None, "b64_json": Base64(picture.data)} if inline else {"url": None}
 
 
 def revised(result: Result, place: int) -> str | None:
@@ -54,7 +66,8 @@ def event_json(event: Event, job: Job, base: str) -> dict[str, Any]:
         if isinstance(value, Image):
             data["b64_json"] = Base64(value.data)
         elif isinstance(value, Result):
-            data["result"] = result_json(job, value, base)
+            # The job knows what has become of its pictures since.
+            data["result"] = result_json(job, job.result or value, base)
         else:
             data[name] = value
     return {"type": event.type, "job": event.job, "sequence": event.sequence, "at": event.at, **data}

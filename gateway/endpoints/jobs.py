@@ -11,7 +11,9 @@ from aiohttp import web
 from gateway.endpoints.answers import CALLER, json_response, public_base
 from gateway.endpoints.job_answers import event_json, job_json
 from gateway.endpoints.paging import page_limit
+from gateway.endpoints.pieces import pieces
 from gateway.endpoints.sse import open_stream
+from gateway.endpoints.submitting import whole_answer
 from gateway.errors import ConflictError, NotFoundError, RequestError
 from gateway.job import Job
 from gateway.runtime import RUNTIME
@@ -36,12 +38,15 @@ async def list_jobs(request: web.Request) -> web.Response:
     return json_response({"object": "list", "data": data, "has_more": len(page) > limit, **ends})
 
 
-async def show_job(request: web.Request) -> web.Response:
-    """Show a job: state, queue position, progress, result or error."""
+async def show_job(request: web.Request) -> web.StreamResponse:
+    """Show a job: state, queue position, progress, result or error. A picture that no storage has taken yet is shown
+    itself, as base64."""
     runtime = request.app[RUNTIME]
     job = _job(request)
-    headers = {} if job.done else {"Retry-After": "2"}
-    return json_response(job_json(job, runtime, public_base(request, runtime.settings.server)), headers=headers)
+    waits = job.result is not None and any(picture.waits for picture in job.result.pictures)
+    headers = {"Retry-After": "2"} if waits or not job.done else {}
+    shown = job_json(job, runtime, public_base(request, runtime.settings.server), inline=request.method == "GET")
+    return await whole_answer(request, tuple(pieces(shown)), headers)
 
 
 async def follow_job(request: web.Request) -> web.StreamResponse:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from gateway.collection import all_pictures, delete_everywhere, outer
 from gateway.contracts import Storage
-from gateway.derive import DerivedCache
 from gateway.endpoints.answers import CALLER, json_response, picture_url
 from gateway.endpoints.image import find_picture
 from gateway.endpoints.paging import page_limit
@@ -48,13 +47,12 @@ async def show_picture(request: web.Request, storages: Mapping[str, Storage], ba
 
 
 async def delete_picture(
-    request: web.Request, storages: Mapping[str, Storage], cache: DerivedCache | None = None
+    request: web.Request, storages: Mapping[str, Storage], forget: Callable[[str], None] = lambda key: None
 ) -> web.Response:
-    """Delete one of the caller's pictures wherever its bytes lie, copies made of it too."""
+    """Delete one of the caller's pictures wherever its bytes lie; *forget* has memories let go of it, too."""
     meta = await own_picture(request, storages)
-    if cache is not None:
-        cache.forget(meta.key)
     await delete_everywhere(storages.values(), meta.key)
+    forget(meta.key)
     return json_response({"id": meta.key, "object": "picture.deleted", "deleted": True}, headers=PRIVATE)
 
 

@@ -66,7 +66,7 @@ async def _picture(request: web.Request, runtime: Runtime, address: str) -> Imag
     try:
         data = await picture_bytes(request, job.result.pictures[place])
     except StorageError as error:
-        raise (unknown if error.code == "picture_expired" else error) from None
+        raise (unknown if error.status == 410 else error) from None
     return await checked_image(data, runtime, "input")
 
 

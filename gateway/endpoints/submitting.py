@@ -109,7 +109,7 @@ async def waited(
                 result = await job.wait()
         except TimeoutError:
             return await _kept_alive(request, job, make, seconds)
-        return await _whole(request, await make(result))
+        return await whole_answer(request, await make(result))
 
 
 def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:
@@ -159,14 +159,17 @@ async def _late(request: web.Request, job: Job, make: Make) -> Any:
     return None
 
 
-async def _whole(request: web.Request, value: Any) -> web.StreamResponse:
+async def whole_answer(
+    request: web.Request, value: Any, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Answer with JSON; the parts of a long one are written as they are, since each joining copies megabytes."""
+    headers = headers or {}
     if not isinstance(value, tuple):
-        return json_response(value)
+        return json_response(value, headers=headers)
     length = sum(map(len, value))
     if length < LONG:
-        return web.Response(body=b"".join(value), content_type="application/json")
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        return web.Response(body=b"".join(value), headers=headers, content_type="application/json")
+    response = web.StreamResponse(headers={**headers, "Content-Type": "application/json"})
     response.content_length = length
     await response.prepare(request)
     await _write(response, value)

@@ -144,20 +144,21 @@ async def test_the_sdk_raises_what_is_told_in_the_stream(held: Gateway) -> None:
 async def test_a_storage_that_is_down_takes_no_picture_from_a_stream(
     held: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Base64 needs no storage; the receipt says that the picture was not kept."""
+    """Base64 needs no storage; the receipt says that the picture was not kept, and only the link is missing."""
 
     async def down(*_: Any) -> None:
         raise StorageDownError("down")
 
     painter(held).delay = 0.05
-    monkeypatch.setattr("gateway.pipeline.STORE_TRIES", (0.0,))
+    monkeypatch.setattr("gateway.storing.STORE_TRIES", (0.0,))
     monkeypatch.setattr(held.runtime.storages["pictures"], "put", down)
     told = named(await held.post(PATH, {**DRAW, "stream": True}))
     urls = named(await held.post(PATH, {**DRAW, "stream": True, "response_format": "url"}))
 
     assert base64.b64decode(told[-1][1]["b64_json"]) == PICTURE
     assert "not stored" in told[-1][1]["gateway"]["receipt"]["notes"][-1]
-    assert urls[-1][1]["error"]["code"] == "storage_unavailable"
+    assert base64.b64decode(urls[-1][1]["b64_json"]) == PICTURE
+    assert "url" not in urls[-1][1]
 
 
 async def test_a_reader_that_leaves_takes_no_picture_with_it(aiohttp_server: Any, tmp_path: Path) -> None:
