@@ -96,8 +96,9 @@ def asked(request: ImageRequest) -> Mapping[str, Any]:
 
 def strict_complaint(plan: Plan) -> str | None:
     """Say what a strict caller would not get as asked, or None; what is converted here without loss is as asked."""
-    changes = [f"{c.name} would be {_short(c.applied)} ({c.reason})" for c in plan.adjusted]
-    changes += [f"{c.name} would be dropped ({c.reason})" for c in plan.dropped]
+    names = dict(plan.request.spelled)
+    changes = [f"{names.get(c.name, c.name)} would be {_short(c.applied)} ({c.reason})" for c in plan.adjusted]
+    changes += [f"{names.get(c.name, c.name)} would be dropped ({c.reason})" for c in plan.dropped]
     return "; ".join(changes) or None
 
 

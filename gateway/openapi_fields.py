@@ -1,10 +1,10 @@
-"""The fields that calls bear, as schemas: what `gateway.endpoints.fields` checks, with words for readers."""
+"""The fields that calls bear, as schemas: what `gateway.endpoints.picture_fields` checks, with words for readers."""
 
 from __future__ import annotations
 
 from gateway.copy_links import LARGEST_SIDE as LARGEST_LINKED
-from gateway.endpoints.fields import LARGEST_SIDE, MOST_PICTURES, SMALLEST_SIDE, SPELLINGS
 from gateway.endpoints.inputs import MOST_INPUTS
+from gateway.endpoints.picture_fields import LARGEST_SIDE, MOST_PICTURES, SMALLEST_SIDE, SPELLINGS
 from gateway.endpoints.responses_body import ACTIONS, EXTRAS
 from gateway.endpoints.responses_input import CALL
 from gateway.openapi_schema import Schema, any_of, flag, listed, mapped, number, obj, one_of, or_null, ref, text, whole
@@ -20,6 +20,7 @@ PICTURE: dict[str, Schema] = {
         f"`1024x1024` (sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels), a ratio such as"
         f" {', '.join(f'`{ratio}`' for ratio in list(RATIOS)[:5])}, or `auto`.",
         maxLength=20,
+        pattern="^(|auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4}|[1-9][0-9]{0,2}:[1-9][0-9]{0,2})$",
     ),
     "aspect_ratio": text("A ratio such as `16:9`, where no size is given.", maxLength=20),
     "width": SIDE,

@@ -224,6 +224,7 @@ def _plan(request: ImageRequest, target: Target) -> Plan:
     complaint = strict_complaint(plan) if request.strict else None
     if complaint:
         param = next(change.name for change in (*plan.adjusted, *plan.dropped))
+        param = dict(request.spelled).get(param, param)
         raise RequestError(f"strict: {complaint}", param=param, code="not_as_asked")
     return plan
 

@@ -98,7 +98,8 @@ class ImageRequest:
     *model* is the name the caller uses until negotiation puts the upstream's own name there. *size* is the exact size
     wanted; *aspect_ratio* (``16:9``) is kept when the caller asked by ratio. With *any_size* nobody asked for *size*:
     it is the configured one, and no reason to cut a picture. *images* and *mask* make it an edit.
-    *unknown* names parameters of the call that mean nothing here; the receipt lists them as dropped.
+    *unknown* names parameters of the call that mean nothing here; the receipt lists them as dropped. *spelled* pairs
+    our names of parameters with those that the caller used instead, for errors.
     """
 
     prompt: str
@@ -125,6 +126,7 @@ class ImageRequest:
     optimize: bool = True
     unknown: tuple[str, ...] = ()
     any_size: bool = False
+    spelled: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.endpoints.fields import SPELLINGS
+from gateway.endpoints.picture_fields import SPELLINGS
 from gateway.openapi_fields import LINK, picture_fields
 from tests.canaries import CALLER_KEY
 from tests.fake_upstream import png

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from pytest_aiohttp import AiohttpServer
 
 from gateway.app import public_routes, routes
-from gateway.endpoints.fields import KNOWN, SPELLINGS, image_request
+from gateway.endpoints.picture_fields import KNOWN, SPELLINGS, image_request
 from gateway.errors import GatewayError
 from gateway.middleware import PUBLIC
 from gateway.openapi import described_routes, error_codes, make_document

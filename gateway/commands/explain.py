@@ -13,7 +13,7 @@ import click
 import orjson
 
 from gateway.commands.source import read_configuration
-from gateway.endpoints.fields import image_request
+from gateway.endpoints.picture_fields import image_request
 from gateway.errors import GatewayError
 from gateway.explain import explain as explain_request
 from gateway.imaging import EXTENSIONS

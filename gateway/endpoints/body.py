@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from typing import Any
 
@@ -47,11 +48,24 @@ async def read_json(request: web.Request, server: Server) -> dict[str, Any]:
     body = await read_body(request, server)
     kind = request.content_type if "Content-Type" in request.headers else ""
     if kind not in JSON_TYPES and not kind.endswith("+json"):
-        message = f"the body's type is {kind!r}; send JSON with 'Content-Type: application/json'"
-        error = RequestError(message, code="unsupported_media_type")
-        error.status = 415
-        raise error
+        raise _unsupported(f"the body's type is {kind[:100]!r}; send JSON with 'Content-Type: application/json'")
+    if request.charset and not _is_utf8(request.charset):
+        raise _unsupported(f"the body's charset is {request.charset[:40]!r}; JSON is UTF-8")
     return parse_json(body)
+
+
+def _is_utf8(charset: str) -> bool:
+    """Say whether a charset is UTF-8, by any of its names, or the part of it that is ASCII."""
+    try:
+        return codecs.lookup(charset).name in {"utf-8", "ascii"}
+    except (LookupError, ValueError):
+        return False
+
+
+def _unsupported(message: str) -> RequestError:
+    error = RequestError(message, code="unsupported_media_type")
+    error.status = 415
+    return error
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.endpoints.fields import KNOWN, SPELLINGS, bool_field, clean_field, describe, image_request, text_field
+from gateway.endpoints.fields import bool_field, clean_field, describe, text_field
 from gateway.endpoints.inputs import input_images
+from gateway.endpoints.picture_fields import KNOWN, SPELLINGS, image_request
 from gateway.errors import RequestError
 from gateway.prompt import PromptReading, read_prompt
 from gateway.settings import RATIOS, Chat
@@ -121,11 +122,10 @@ def _picture_parameters(body: Mapping[str, Any], chat: Chat, reading: PromptRead
         try:
             request = image_request(asked, chat, reading.prompt)
         except RequestError as error:
-            spelled = [name for name in asked if SPELLINGS.get(name, name) == error.param]
-            if error.param == "model" or not spelled:
+            if error.param == "model" or error.param not in asked:
                 raise
-            broken += spelled
-            asked = {name: value for name, value in asked.items() if name not in spelled}
+            broken.append(error.param)
+            del asked[error.param]
         else:
             size = reading.size if reading.aspect_ratio or not request.size else request.size
             ratio = reading.aspect_ratio or request.aspect_ratio

@@ -13,9 +13,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.endpoints.answers import json_response
 from gateway.endpoints.body import read_json, refuse_when_short
-from gateway.endpoints.fields import bool_field, choice_field, describe, image_request, prompt_field
+from gateway.endpoints.fields import bool_field, choice_field, describe, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
+from gateway.endpoints.picture_fields import image_request
 from gateway.endpoints.submitting import earlier, explained, submit, waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME, Runtime

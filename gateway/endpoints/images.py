@@ -6,8 +6,9 @@ from aiohttp import web
 
 from gateway.endpoints.answers import json_response
 from gateway.endpoints.body import read_json
-from gateway.endpoints.fields import bool_field, choice_field, image_request, prompt_field, with_ratio_of_prompt
+from gateway.endpoints.fields import bool_field, choice_field, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
+from gateway.endpoints.picture_fields import image_request, with_ratio_of_prompt
 from gateway.endpoints.submitting import explained, submit, waited
 from gateway.runtime import RUNTIME
 

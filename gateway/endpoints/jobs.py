@@ -31,7 +31,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     if after:
         jobs = iter(list(jobs))
         if not any(job.id == after for job in jobs):
-            raise NotFoundError(f"after: there is no job {after[:60]!r}", param="after")
+            message = f"after: you have no job {after[:60]!r}; finished jobs are kept for a while only"
+            raise RequestError(message, param="after")
     page = list(islice(jobs, limit + 1))
     data = [job_json(job, runtime, base) for job in page[:limit]]
     ends: dict[str, Any] = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}

@@ -10,11 +10,9 @@ from gateway.endpoints.fields import (
     bool_field,
     choice_field,
     describe,
-    image_request,
-    shortened,
     text_field,
-    with_ratio_of_prompt,
 )
+from gateway.endpoints.picture_fields import image_request, shortened, with_ratio_of_prompt
 from gateway.endpoints.responses_input import picture_url, read_input
 from gateway.errors import RequestError
 from gateway.settings import Chat

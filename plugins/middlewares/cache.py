@@ -114,7 +114,7 @@ def _identity(request: ImageRequest) -> ImageRequest:
     """Make a request that can be compared: input images by their hash, without what does not change the picture."""
     images = tuple(map(_fingerprint, request.images))
     mask = _fingerprint(request.mask) if request.mask else None
-    return replace(request, images=images, mask=mask, user=None, partial_images=None, unknown=())
+    return replace(request, images=images, mask=mask, user=None, partial_images=None, unknown=(), spelled=())
 
 
 def _fingerprint(image: Image) -> Image:

@@ -112,7 +112,7 @@ async def test_the_last_of_repeated_keys_counts(gateway: Gateway, name: str) -> 
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_the_declared_type_decides(gateway: Gateway, name: str) -> None:
-    """What is declared as no JSON is refused; a charset changes nothing."""
+    """What is declared as no JSON, or as JSON in another charset than UTF-8, is refused."""
     good = json.dumps(body_of(name)).encode()
     for kind, status in (
         ("text/plain", 415),
@@ -120,8 +120,8 @@ async def test_the_declared_type_decides(gateway: Gateway, name: str) -> None:
         ("application/jsonp", 415),
         ("multipart/form-data; boundary=x", 400 if name in {"edits", "variations"} else 415),
         ("multipart/form-data", 400 if name in {"edits", "variations"} else 415),
-        ("application/json; charset=utf-16", 200),
-        ("application/json; charset=no-such-charset", 200),
+        ("application/json; charset=utf-16", 415),
+        ("application/json; charset=no-such-charset", 415),
         ("application/json", 200),
     ):
         answer = await gateway.post(PATHS[name], data=good, headers={"Content-Type": kind})
@@ -267,14 +267,60 @@ async def test_a_chat_call_tells_what_it_could_not_read(gateway: Gateway) -> Non
         assert refused.status == 400, (field, value)
 
 
-@pytest.mark.parametrize("name", PATHS)
-async def test_an_upper_case_size_is_one(gateway: Gateway, name: str) -> None:
-    """1024X1024 says nothing else."""
-    sized = {"tools": [{**TOOLS[0], "size": "64X64"}]} if name == "responses" else {"size": "64X64"}
-    answer = await call(gateway, name, **sized)
+SIZES = ("64X64", " 64x64", "64x64 ", "64 x 64", "64*64", "64×64", "064x064", "+64x64", "64x64\n", "AUTO", " ", "016:9")
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if name != "chat"])
+async def test_a_size_is_exact_or_none(gateway: Gateway, name: str) -> None:
+    """What is written otherwise than the API has it may be meant otherwise."""
+    for size in SIZES:
+        sized = {"tools": [{**TOOLS[0], "size": size}]} if name == "responses" else {"size": size}
+        answer = await call(gateway, name, **sized)
+
+        assert (answer.status, answer.error["param"]) == (400, "size"), (size, answer.text)
+    assert not painter(gateway).requests
+
+
+async def test_a_size_that_chat_cannot_read_is_told_in_the_receipt(gateway: Gateway) -> None:
+    """Chat clients send what they like: the picture comes without."""
+    for size in SIZES:
+        answer = await call(gateway, "chat", size=size)
+
+        assert answer.status == 200, answer.text
+        assert "size" in {change["name"] for change in answer.json["gateway"]["receipt"]["dropped"]}, size
+
+
+async def test_an_error_names_the_field_as_it_was_sent(gateway: Gateway) -> None:
+    """By the other names that the field has for it, in the message too; refused by ``strict`` or at once."""
+    for sent, value, own in (
+        ("num_inference_steps", -1, "steps"),
+        ("num_steps", "many", "steps"),
+        ("guidance_scale", "much", "guidance"),
+        ("cfg_scale", 1000, "guidance"),
+        ("image_size", "big", "size"),
+        ("image_size", "100:1", "size"),
+        ("image_size", "9999x9999", "size"),
+        ("random_seed", "x", "seed"),
+        ("safety_identifier", 5, "user"),
+        ("safety_identifier", "x" * 501, "user"),
+    ):
+        answer = await call(gateway, "generations", **{sent: value})
+        own_name = await call(gateway, "generations", **{sent: value, own: value})
+
+        assert (answer.status, answer.error["param"]) == (400, sent), answer.text
+        assert sent in answer.error["message"]
+        assert own_name.error["param"] == own
+    strict = await call(gateway, "generations", num_inference_steps=20, strict=True)
+    assert (strict.status, strict.error["param"]) == (400, "num_inference_steps")
+    assert "num_inference_steps would be dropped" in strict.error["message"]
+
+
+async def test_a_null_under_our_own_name_hides_no_value(gateway: Gateway) -> None:
+    """Null equals absent: the other spelling counts."""
+    answer = await call(gateway, "generations", seed=None, random_seed=7)
 
     assert answer.status == 200, answer.text
-    assert str(painter(gateway).requests[-1].size) == "64x64"
+    assert painter(gateway).requests[-1].seed == 7
 
 
 @pytest.mark.parametrize("name", PATHS)

@@ -179,7 +179,7 @@ async def test_n_pictures_come_in_order(demo):
     assert len(set(pictures)) == 3
 
 
-@pytest.mark.parametrize(("asked", "made"), [("512x512", "512x512"), ("1024X768", "1024x768"), ("16:9", "1024x576"),
+@pytest.mark.parametrize(("asked", "made"), [("512x512", "512x512"), ("1024x768", "1024x768"), ("16:9", "1024x576"),
                                              ("auto", None), ("", None), (None, None)])  # fmt: skip
 async def test_the_size_is_as_asked_whatever_the_upstream_makes(gateway, asked, made):
     """It is cut here, the receipt says so, and the answer names the true size."""

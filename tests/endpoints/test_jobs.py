@@ -220,7 +220,7 @@ async def test_what_has_been_sent_is_not_cancelled(held: Gateway) -> None:
 
 
 async def test_jobs_of_others_do_not_exist(held: Gateway) -> None:
-    """Another caller's job is a 404 for every verb, and stands in nobody else's list."""
+    """Another caller's job is a 404 for every verb, and no list shows it or begins after it."""
     identity = await later(held)
     answers = [
         await held.ask(method, path, headers=other())
@@ -232,7 +232,8 @@ async def test_jobs_of_others_do_not_exist(held: Gateway) -> None:
         ]
     ]
 
-    assert [answer.status for answer in answers] == [404] * 4
+    assert [answer.status for answer in answers] == [404, 404, 404, 400]
+    assert answers[-1].error["param"] == "after"
     assert (await held.get("/v1/jobs", headers=other())).json["data"] == []
     assert (await held.get(f"/v1/jobs/{identity}")).json["status"] == "in_progress"
 
