@@ -80,7 +80,10 @@ def get(key: str, config: Path | None, preset: str | None, output: Path | None) 
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @of_configuration
 def delete(keys: tuple[str, ...], config: Path | None, preset: str | None) -> None:
-    """Delete pictures from every storage."""
+    """Delete pictures from every storage that this process reaches.
+
+    The memory of a running gateway is not among them: ask that gateway itself, at DELETE /v1/pictures/KEY.
+    """
 
     async def work(storages: Storages) -> int:
         missing = 0
@@ -91,7 +94,10 @@ def delete(keys: tuple[str, ...], config: Path | None, preset: str | None) -> No
             missing += not gone
         return missing
 
-    if _run(config, preset, work):
+    configuration = read_configuration(config, preset)
+    missing = _run_on(configuration, work)
+    _warn_of_memory(configuration)
+    if missing:
         raise SystemExit(1)
 
 
@@ -137,6 +143,10 @@ def _run(
 ) -> Answer:
     configuration = read_configuration(config, preset)
     _refuse_memory(configuration, names)
+    return _run_on(configuration, work)
+
+
+def _run_on(configuration: Configuration, work: Callable[[Storages], Awaitable[Answer]]) -> Answer:
     try:
         return asyncio.run(_opened(configuration.components["storages"], work))
     except GatewayError as error:
@@ -154,6 +164,19 @@ def _refuse_memory(configuration: Configuration, names: Sequence[str]) -> None:
                 f"the storage {name} is memory of the running gateway, which no other process can reach; "
                 "a tiered storage carries its pictures on"
             )
+
+
+def _warn_of_memory(configuration: Configuration) -> None:
+    """Say where a deleted picture may still be, and how it goes from there: whoever deletes must not think it gone."""
+    storages = [name for name, use in configuration.uses.get("storages", {}).items() if use == "memory"]
+    caches = [name for name, use in configuration.uses.get("middlewares", {}).items() if use == "cache"]
+    held = [f"the storage {name}" for name in storages] + [f"the middleware {name}" for name in caches]
+    if held:
+        click.echo(
+            f"a gateway that runs has not heard of this and may still hold the pictures in memory ({', '.join(held)}) "
+            "and serve them until they expire there; to delete them there as well, send it DELETE /v1/pictures/KEY",
+            err=True,
+        )
 
 
 async def _opened(storages: Storages, work: Callable[[Storages], Awaitable[Answer]]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Hashable
@@ -39,7 +40,8 @@ class Better:
 @dataclass
 class Cache:
     """Without a seed each call makes a new picture; with one, the same request of the same caller gets the same picture
-    again without a new generation, and the receipt says so. Optimized prompts are remembered for everybody.
+    again without a new generation, and the receipt says so. Whoever asks for what is being drawn waits for it; if that
+    comes to nothing, the next one tries. Optimized prompts are remembered for everybody.
 
     *pictures* and *prompts* switch each off. *ttl* is how long things are remembered, a picture never longer than it
     is stored. *memory* bounds the bytes of remembered pictures, *entries* the number of prompts.
@@ -54,6 +56,7 @@ class Cache:
     clock: Callable[[], float] = field(init=False, default=time.time, repr=False)
     _made: TLRUCache[Hashable, Made] = field(init=False, repr=False)
     _better: TTLCache[Hashable, Better] = field(init=False, repr=False)
+    _drawing: dict[Hashable, asyncio.Future[Made | None]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not (self.pictures or self.prompts):
@@ -69,23 +72,52 @@ class Cache:
             return await self._pictures(work, proceed) if self.pictures else await proceed(work)
         return await self._prompt(work, proceed) if self.prompts else await proceed(work)
 
+    def forget(self, key: str, instead: Picture | None = None) -> None:
+        """Let go of a deleted picture and of those made with it, or take *instead* for one that its storage lost."""
+        for name in list(self._made):
+            made = self._made.get(name)
+            if made is None or all(picture.meta.key != key for picture in made.pictures):
+                continue
+            del self._made[name]
+            if instead:
+                pictures = (instead if picture.meta.key == key else picture for picture in made.pictures)
+                self._remember(name, replace(made, pictures=tuple(pictures)))
+
     async def _pictures(self, work: Work, proceed: Proceed) -> Work:
-        if work.request.seed is None:
+        # A seed of -1 means any.
+        if work.request.seed in (None, -1):
             return await proceed(work)
         key = (work.caller.name, _identity(work.request))
-        made = self._made.get(key)
-        if made is not None:
-            receipt = replace(made.receipt, attempts=(), cost=0.0, usage=None)
-            again = replace(work, request=replace(work.request, prompt=made.prompt), pictures=made.pictures)
-            return replace(again, receipt=receipt).noted(
-                "the same request with the same seed was drawn before; these are its pictures, nothing was generated"
-            )
-        done = await proceed(work)
-        if done.pictures and all(picture.meta.key and picture.data for picture in done.pictures):
-            made = Made(done.pictures, done.request.prompt, done.receipt)
-            if _bytes(made) <= self.memory:
-                self._made[key] = made
-        return done
+        while (made := self._made.get(key)) is None:
+            drawing = self._drawing.get(key)
+            if drawing is None:
+                return await self._draw(key, work, proceed)
+            await asyncio.wait({drawing})
+            if made := drawing.result():
+                break
+        receipt = replace(made.receipt, attempts=(), cost=0.0, usage=None)
+        again = replace(work, request=replace(work.request, prompt=made.prompt), pictures=made.pictures)
+        return replace(again, receipt=receipt).noted(
+            "the same request with the same seed was drawn before; these are its pictures, nothing was generated"
+        )
+
+    async def _draw(self, key: Hashable, work: Work, proceed: Proceed) -> Work:
+        """Draw while others who want the same wait: they get the pictures, or hear that one of them must try."""
+        drawing = self._drawing[key] = asyncio.get_running_loop().create_future()
+        made: Made | None = None
+        try:
+            done = await proceed(work)
+            if done.pictures and all(picture.data for picture in done.pictures):
+                made = Made(done.pictures, done.request.prompt, done.receipt)
+                self._remember(key, made)
+            return done
+        finally:
+            del self._drawing[key]
+            drawing.set_result(made)
+
+    def _remember(self, key: Hashable, made: Made) -> None:
+        if all(picture.meta.key for picture in made.pictures) and _bytes(made) <= self.memory:
+            self._made[key] = made
 
     async def _prompt(self, work: Work, proceed: Proceed) -> Work:
         if not work.request.optimize:

@@ -116,3 +116,28 @@ def test_says_where_pictures_in_memory_are(folder):
     listed = run("list")
     assert (listed.exit_code, listed.stdout) == (0, "")
     assert "GET /v1/pictures" in listed.stderr
+
+
+def test_says_what_deleting_does_not_reach(folder):
+    """The memory of a running gateway may still serve it: that goes to stderr, with the way that deletes it there."""
+    deleted = run("delete", "picture-0")
+
+    assert (deleted.exit_code, deleted.stdout) == (0, "picture-0: deleted\n")
+    assert "the storage quick" in deleted.stderr
+    assert "DELETE /v1/pictures/KEY" in deleted.stderr
+
+
+def test_says_so_of_tiers_and_caches(folder):
+    """A tier in memory and a cache are memory, too."""
+    tiers = "  both: {use: tiered, tiers: [quick, archive]}\nmiddlewares:\n  seeds: {use: cache}\nmodels:"
+    (folder / "config.yaml").write_text(CONFIG.replace("models:", tiers))
+
+    told = run("delete", "picture-0").stderr
+    assert "the storage quick, the middleware seeds" in told
+
+
+def test_says_nothing_where_all_is_gone(folder):
+    """Without any memory a deletion is one."""
+    (folder / "config.yaml").write_text(CONFIG.replace("  quick: {use: memory}\n", ""))
+
+    assert run("delete", "picture-0").stderr == ""

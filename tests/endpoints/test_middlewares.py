@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.errors import UpstreamTimeoutError
 from tests.fake_upstream import FakeUpstream
-from tests.gateways import Answered, Gateway, start
-from tests.painters import DRAW, HELD, holding, other, painter
+from tests.gateways import STORAGES, Answered, Gateway, start
+from tests.painters import DRAW, HELD, holding, other, painter, until
 
 PATH = "/v1/images/generations"
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -24,7 +26,9 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-async def guarded(aiohttp_server: Any, tmp_path: Path, middlewares: str, optimizer: str = "") -> Gateway:
+async def guarded(
+    aiohttp_server: Any, tmp_path: Path, middlewares: str, optimizer: str = "", *, storages: str = STORAGES
+) -> Gateway:
     """Start a gateway with *middlewares* (name: options), and an optimizer that adds words if given."""
     names = ", ".join(line.split(":")[0].strip() for line in middlewares.splitlines() if line.strip())
     more = "middlewares:\n" + "".join(f"  {line}\n" for line in middlewares.splitlines() if line.strip())
@@ -32,7 +36,7 @@ async def guarded(aiohttp_server: Any, tmp_path: Path, middlewares: str, optimiz
     if optimizer:
         more += f"optimizers: {{words: {{use: template, suffix: {optimizer}}}}}\n"
         model += ", optimizers: [words]"
-    gateway = await start(aiohttp_server, holding(more, model=model), tmp_path, types=HELD)
+    gateway = await start(aiohttp_server, holding(more, model=model, storages=storages), tmp_path, types=HELD)
     painter(gateway).free.set()
     return gateway
 
@@ -129,16 +133,68 @@ async def test_the_same_request_with_a_seed_is_drawn_once(aiohttp_server: Any, t
     assert len(painter(gateway).requests) == 4
 
 
-async def test_a_cached_picture_is_drawn_anew_once_it_is_gone(aiohttp_server: Any, tmp_path: Path) -> None:
-    """Deleted by its owner, its URL is not given out again."""
+@pytest.mark.parametrize("form", ["url", "b64_json"])
+async def test_a_deleted_picture_never_comes_back(aiohttp_server: Any, tmp_path: Path, form: str) -> None:
+    """Deleted by its owner, it is forgotten by the cache, too: the same call is drawn anew, under another key."""
+    disk = "storages: {pictures: {use: disk, root: " + str(tmp_path / "pictures") + "}}\n"
+    gateway = await guarded(aiohttp_server, tmp_path, "memory: {use: cache}", storages=disk)
+    body = {**DRAW, "seed": 77, "response_format": form}
+    await gateway.post(PATH, body)
+    (first,) = (await gateway.get("/v1/pictures")).json["data"]
+    assert (await gateway.ask("DELETE", f"/v1/pictures/{first['id']}")).status == 200
+    await gateway.post(PATH, body)
+    (second,) = (await gateway.get("/v1/pictures")).json["data"]
+
+    assert second["id"] != first["id"]
+    assert (await gateway.get(f"/image/{first['id']}")).status == 404
+    assert len(painter(gateway).requests) == 2
+
+
+async def test_what_another_process_deleted_gets_a_new_key(aiohttp_server: Any, tmp_path: Path) -> None:
+    """The cache cannot know why it is gone: its bytes are given again, but nobody's deleted link lives again."""
     gateway = await guarded(aiohttp_server, tmp_path, "memory: {use: cache}")
-    body = {**DRAW, "seed": 7, "response_format": "url"}
+    body = {**DRAW, "seed": 77, "response_format": "url"}
     first = (await gateway.post(PATH, body)).json["data"][0]["url"]
     key = first.rsplit("/", 1)[1].partition(".")[0]
-    assert (await gateway.ask("DELETE", f"/v1/pictures/{key}")).status in {200, 204}
-    second = (await gateway.post(PATH, body)).json["data"][0]["url"]
+    assert await gateway.runtime.storages["pictures"].delete(key)
+    again = [(await gateway.post(PATH, body)).json["data"][0]["url"] for _ in range(3)]
 
-    assert (await gateway.get(second.removeprefix(gateway.base))).status == 200
+    assert first not in again
+    assert len(set(again)) == 1
+    assert (await gateway.get(again[0].removeprefix(gateway.base))).status == 200
+    assert (await gateway.get(first.removeprefix(gateway.base))).status == 404
+    assert len((await gateway.get("/v1/pictures")).json["data"]) == 1
+    assert len(painter(gateway).requests) == 1
+
+
+async def test_the_same_request_with_a_seed_at_once_is_drawn_once(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Four at the same time: one is paid, and all have the same link. The first client leaves: the others stay."""
+    gateway = await guarded(aiohttp_server, tmp_path, "memory: {use: cache}")
+    painter(gateway).free.clear()
+    body = {**DRAW, "seed": 7, "response_format": "url"}
+    calls = [asyncio.create_task(gateway.post(PATH, body)) for _ in range(4)]
+    await until(lambda: gateway.runtime.jobs.counts["running"] == 4)
+    calls[0].cancel()
+    painter(gateway).free.set()
+    answers = await asyncio.gather(*calls[1:])
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert len({answer.json["data"][0]["url"] for answer in answers}) == 1
+    assert len(painter(gateway).requests) == 1
+
+
+async def test_those_who_waited_for_a_failure_try_themselves(aiohttp_server: Any, tmp_path: Path) -> None:
+    """One refusal of the upstream is one caller's; the rest get their picture, paid once."""
+    gateway = await guarded(aiohttp_server, tmp_path, "memory: {use: cache}")
+    painter(gateway).free.clear()
+    painter(gateway).faults.append(UpstreamTimeoutError("slow"))
+    calls = [asyncio.create_task(gateway.post(PATH, {**DRAW, "seed": 7})) for _ in range(4)]
+    await until(lambda: gateway.runtime.jobs.counts["running"] == 4)
+    painter(gateway).free.set()
+    statuses = sorted([answer.status for answer in await asyncio.gather(*calls)])
+
+    assert statuses == [200, 200, 200, 504]
+    assert len(painter(gateway).requests) == 2
 
 
 async def test_the_order_in_the_yaml_is_the_order_of_the_work(aiohttp_server: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures and prompts that are remembered."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -245,3 +246,129 @@ def test_options_that_remember_nothing_are_refused(options):
     """Such a component is a mistake."""
     with pytest.raises(ValueError, match="leave the component out"):
         Cache(**options)
+
+
+class Slow(Painter):
+    """Draws when it is let; what it was asked first may fail."""
+
+    def __init__(self, failures=(), **more):
+        super().__init__(**more)
+        self.free, self.failures = asyncio.Event(), list(failures)
+
+    async def __call__(self, work):
+        failure = self.failures.pop(0) if self.failures else None
+        self.paid += 1
+        await self.free.wait()
+        if failure:
+            raise failure
+        self.paid -= 1
+        return await super().__call__(work)
+
+
+async def together(cache, painter, count=4, **more):
+    tasks = [asyncio.create_task(draw(cache, painter, **more)) for _ in range(count)]
+    await settled()
+    return tasks
+
+
+async def settled():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_being_drawn_is_waited_for():
+    """Four at once are paid once, and have the same picture; another caller and another seed wait for nobody."""
+    cache, painter = make(), Slow()
+    tasks = await together(cache, painter)
+    others = [asyncio.create_task(draw(cache, painter, caller="bob"))]
+    others += [asyncio.create_task(draw(cache, painter, replace(SEEDED, seed=8)))]
+    painter.free.set()
+    done = await asyncio.gather(*tasks)
+    await asyncio.gather(*others)
+
+    assert painter.paid == 3
+    assert len({work.pictures[0].meta.key for work in done}) == 1
+    assert [len(work.receipt.notes) for work in done] == [0, 1, 1, 1]
+    assert not cache._drawing
+
+
+async def test_a_failure_of_the_first_fails_no_other():
+    """The next one tries in its place, and the rest wait for that."""
+    cache, painter = make(), Slow([RuntimeError("broken")])
+    tasks = await together(cache, painter)
+    painter.free.set()
+    first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(first, RuntimeError)
+    assert len({work.pictures[0].meta.key for work in rest}) == 1
+    assert painter.paid == 2
+    assert not cache._drawing
+
+
+async def test_when_all_fail_each_has_tried():
+    """Everybody is told of a failure of their own, one after the other."""
+    cache, painter = make(), Slow([RuntimeError(str(number)) for number in range(4)])
+    tasks = await together(cache, painter)
+    painter.free.set()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [str(failure) for failure in failures] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("leaving", [0, 1, 3])
+async def test_whoever_leaves_disturbs_no_other(leaving):
+    """The one who draws or one who waits is cancelled: the others get their picture."""
+    cache, painter = make(), Slow()
+    tasks = await together(cache, painter)
+    tasks[leaving].cancel()
+    await settled()
+    painter.free.set()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(done.pop(leaving), asyncio.CancelledError)
+    assert len({work.pictures[0].meta.key for work in done}) == 1
+    assert not cache._drawing
+
+
+async def test_those_who_wait_get_what_is_too_large_to_remember():
+    """It is here now; drawn again it would be paid again."""
+    cache, painter = make(memory=10_000), Slow(data=b"x" * 20_000)
+    tasks = await together(cache, painter)
+    painter.free.set()
+    await asyncio.gather(*tasks)
+
+    assert painter.paid == 1
+
+
+async def test_a_deleted_picture_is_forgotten():
+    """No byte of it stays; what was made otherwise does."""
+    cache, painter = make(), Painter()
+    first = await draw(cache, painter)
+    await draw(cache, painter, replace(SEEDED, seed=8))
+    cache.forget(first.pictures[0].meta.key)
+
+    assert len(cache._made) == 1
+    await draw(cache, painter, replace(SEEDED, seed=8))
+    assert painter.paid == 2
+    await draw(cache, painter)
+    assert painter.paid == 3
+
+
+async def test_a_lost_picture_has_its_new_key_from_now_on():
+    """Its storage lost it and has it again under another key: that is the one to give out."""
+    cache, painter = make(), Painter()
+    first = (await draw(cache, painter)).pictures[0]
+    moved = replace(first, meta=replace(first.meta, key="another"))
+    cache.forget(first.meta.key, moved)
+
+    assert (await draw(cache, painter)).pictures == (moved,)
+    assert painter.paid == 1
+
+
+async def test_any_seed_is_no_seed():
+    """-1 asks for whatever comes."""
+    cache, painter = make(), Painter()
+    for _ in range(2):
+        await draw(cache, painter, replace(SEEDED, seed=-1))
+
+    assert painter.paid == 2
