@@ -59,7 +59,12 @@ CALL = (
         text(pattern="^[!-~]{1,255}$"),
         "The same key with the same body is the same job, running or finished, paid for once; with another, a 409.",
     ),
-    parameter("header", "Prefer", text(), "`respond-async` answers 202 with a job, to be asked for later."),
+    parameter(
+        "header",
+        "Prefer",
+        text(),
+        "`respond-async` answers 202 with a job, to be asked for later; with `wait=N` only if it takes N seconds.",
+    ),
     parameter(
         "query",
         "explain",

@@ -71,8 +71,9 @@ class Jobs:
     *memory* is the bytes this process may take: above 85 % of them new pictures are refused with a 503, while what runs
     ends and what is stored is served. ``auto`` takes the limit that the system has set, if any; ``off`` none.
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
-    white space, so that proxies do not cut it; 0 switches that off. *state* is a file, or a ``redis://`` URL, that
-    finished jobs survive in. *webhook_keys* sign the messages to callers' servers.
+    white space, so that proxies do not cut it; 0 switches that off. *accept_after* answers such a call with a 202 and
+    the job's place instead, after so long; 0 never does. *state* is a file, or a ``redis://`` URL, that finished jobs
+    survive in. *webhook_keys* sign the messages to callers' servers.
     """
 
     running: Annotated[int, Field(ge=1)] = 64
@@ -83,12 +84,15 @@ class Jobs:
     memory: MemoryOption = "auto"
     keep: Duration = 3600
     keep_alive: Duration = 50
+    accept_after: Duration = 0
     state: str | None = None
     webhook_keys: Keys = ()
 
     def __post_init__(self) -> None:
         if not self.timeout:
             raise ValueError("timeout must not be 0: a job that hangs would hold its place for ever")
+        if self.accept_after and self.keep_alive and self.accept_after > self.keep_alive:
+            raise ValueError("accept_after must not be longer than keep_alive: then a 200 has begun")
         if self.memory == 0:
             raise ValueError("memory must not be 0: nothing could ever be made; write off for no limit")
         for key in self.webhook_keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from gateway.settings import Server
 
 LARGE = 2**20
 """Bytes of a body from which memory is looked at before it is read."""
+HOW = frozenset({"async", "webhook"})
 JSON_TYPES = {"application/json", "application/octet-stream", ""}
 
 
@@ -82,7 +84,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def fingerprint(path: str, body: object) -> str:
-    """Give a digest that is the same for the same call with the same values, whatever their order."""
+    """Give a digest that is the same for the same call with the same values, whatever their order.
+
+    How the caller wants to hear of the end does not count: a client that was cut may come back another way.
+    """
+    if isinstance(body, Mapping) and not HOW.isdisjoint(body):
+        body = {name: value for name, value in body.items() if name not in HOW}
     try:
         text = orjson.dumps([path, body], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
     except orjson.JSONEncodeError:

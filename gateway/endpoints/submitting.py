@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
 EXPLAIN = {"true": True, "1": True, "false": False, "0": False, "": False}
+WAIT = re.compile(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})")
+MOST_PATIENCE = 50.0
 LONG = 256 * 2**10
 """Bytes from which an answer is written part by part."""
 Make = Callable[[Result], Awaitable[Any]]
@@ -100,16 +102,29 @@ async def waited(
 ) -> web.StreamResponse:
     """Wait for the job and answer with what *make* makes of its result: a value for JSON, or a tuple of its bytes."""
     runtime = request.app[RUNTIME]
-    if wants_async(request, body or {}):
-        return accepted(request, runtime, job)
-    seconds = runtime.settings.jobs.keep_alive
+    limits = runtime.settings.jobs
+    later, patience = wants_async(request, body or {}), limits.keep_alive
+    if later or limits.accept_after:
+        patience = _patience(request, patience) if later else limits.accept_after
+        if not patience:
+            return accepted(request, runtime, job)
+        later = True
     with runtime.jobs.reading(job):
         try:
-            async with asyncio.timeout(seconds or None):
+            async with asyncio.timeout(patience or None):
                 result = await job.wait()
         except TimeoutError:
-            return await _kept_alive(request, job, make, seconds)
+            if later:
+                job.attached = False
+                return accepted(request, runtime, job)
+            return await _kept_alive(request, job, make, patience)
         return await whole_answer(request, await make(result))
+
+
+def _patience(request: web.Request, most: float) -> float:
+    """Give the seconds that a caller who would come back waits for the answer itself first (RFC 7240 ``wait``)."""
+    found = WAIT.search(request.headers.get("Prefer", ""))
+    return min(float(found[1]), most or MOST_PATIENCE) if found else 0.0
 
 
 def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from gateway.errors import BusyUpstreamError, UpstreamTimeoutError
+from gateway.errors import BusyUpstreamError, ConfigError, UpstreamTimeoutError
 from tests.canaries import UPSTREAM_KEY
 from tests.fake_upstream import FakeUpstream
 from tests.gateways import Gateway, drawing_by, start
@@ -282,3 +283,62 @@ async def test_an_sdks_retry_does_not_pay_for_its_words_again(
     assert (failed.status, again.status) == (502, 200)
     assert paths.count("completions") == 1
     assert again.json["gateway"]["receipt"]["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/images/generations", DRAW),
+        ("/v1/chat/completions", {"model": "held", "messages": [{"role": "user", "content": "a cat"}]}),
+    ],
+)
+async def test_an_early_202_by_option(aiohttp_server: Any, tmp_path: Path, path: str, body: Any) -> None:
+    """A plain call that takes long is told where to ask, and its client may leave."""
+    yaml = holding("jobs: {accept_after: 50ms, keep_alive: 10s}\n")
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    early = await gateway.post(path, body)
+    painter(gateway).free.set()
+    done = await finished(gateway, early.json["id"])
+    quick = await gateway.post(path, body)
+
+    assert (early.status, early.headers["Preference-Applied"]) == (202, "respond-async")
+    assert early.headers["Location"].endswith(early.json["id"])
+    assert done["status"] == "completed"
+    assert quick.status == 200
+
+
+async def test_a_202_after_a_200_has_begun_is_no_configuration(aiohttp_server: Any, tmp_path: Path) -> None:
+    """The white space would come first."""
+    with pytest.raises(ConfigError, match="accept_after must not be longer than keep_alive"):
+        await start(aiohttp_server, holding("jobs: {accept_after: 20s, keep_alive: 10s}\n"), tmp_path, types=HELD)
+
+
+async def test_who_would_come_back_may_wait_a_little_first(held: Gateway) -> None:
+    """RFC 7240: ``respond-async, wait=N`` gives the answer itself if it comes within N seconds."""
+    prefer = {"Prefer": "respond-async, wait=1"}
+    began = time.monotonic()
+    late = await held.post("/v1/images/generations", DRAW, headers=prefer)
+    waited = time.monotonic() - began
+    painter(held).free.set()
+    await finished(held, late.json["id"])
+    soon = await held.post("/v1/images/generations", DRAW, headers=prefer)
+
+    assert late.status == 202
+    assert 0.9 < waited < 5
+    assert (soon.status, "data" in soon.json) == (200, True)
+
+
+async def test_how_a_caller_comes_back_does_not_make_another_call(held: Gateway) -> None:
+    """The same key and wish, whether plain, by header, by field or with a webhook, are one job."""
+    key = {"Idempotency-Key": "k"}
+    painter(held).free.set()
+    plain = await held.post("/v1/images/generations", DRAW, headers=key)
+    others = [
+        await held.post("/v1/images/generations", DRAW, headers={**key, "Prefer": "respond-async"}),
+        await held.post("/v1/images/generations", {**DRAW, "async": True}, headers=key),
+    ]
+
+    assert plain.status == 200
+    assert [answer.status for answer in others] == [202, 202]
+    assert len({answer.json["id"] for answer in others} | {plain.json["gateway"]["job"]}) == 1
+    assert len(painter(held).requests) == 1
