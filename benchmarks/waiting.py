@@ -135,6 +135,11 @@ async def measure(base: str, process: int, clients: int, others: int, seconds: f
     return fair and not flood.errors and not calm.errors
 
 
+def open_files(process: int) -> int:
+    """Count a process's open files, sockets among them."""
+    return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
+
+
 def resident(process: int) -> float:
     """Give a process's resident memory in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -142,14 +147,13 @@ def resident(process: int) -> float:
 
 
 @contextmanager
-def gateway(places: int, clients: int, seconds: float) -> Iterator[tuple[str, int]]:
-    """Run a gateway; give its URL and its process id."""
+def gateway(config: str, more: str = "") -> Iterator[tuple[str, int]]:
+    """Run a gateway of this YAML, whose plugin is ``slow.py`` with *more* in it; give its URL and its process id."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "slow.py").write_text(PLUGIN)
-        config = CONFIG.format(places=places, clients=clients, seconds=seconds, flood=FLOOD, calm=CALM)
+        (Path(folder) / "slow.py").write_text(PLUGIN + more)
         (Path(folder) / "config.yaml").write_text(config)
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
         command = [sys.executable, "-c", "from gateway.cli import main; main()", "serve", "--port", str(port)]
@@ -174,7 +178,10 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2)
     options = parser.parse_args()
-    with gateway(options.places, options.clients, options.seconds) as (base, process):
+    config = CONFIG.format(
+        places=options.places, clients=options.clients, seconds=options.seconds, flood=FLOOD, calm=CALM
+    )
+    with gateway(config) as (base, process):
         good = asyncio.run(measure(base, process, options.clients, options.others, options.seconds))
     return 0 if good else 1
 
