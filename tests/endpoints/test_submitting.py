@@ -294,7 +294,7 @@ async def test_an_sdks_retry_does_not_pay_for_its_words_again(
 )
 async def test_an_early_202_by_option(aiohttp_server: Any, tmp_path: Path, path: str, body: Any) -> None:
     """A plain call that takes long is told where to ask, and its client may leave."""
-    yaml = holding("jobs: {accept_after: 50ms, keep_alive: 10s}\n")
+    yaml = holding("jobs: {accept_after: 500ms, keep_alive: 10s}\n")
     gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
     early = await gateway.post(path, body)
     painter(gateway).free.set()
