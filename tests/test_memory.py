@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import signal
 import subprocess
@@ -14,12 +15,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.errors import UnavailableError
+from gateway.config import load, settings_of
+from gateway.errors import ConfigError, UnavailableError
 from gateway.job import Job
 from gateway.jobs import Jobs
 from gateway.memory import FULL, Limit, Memory, limits_of_system, make_memory, statm
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Result
+from tests.gateways import DEMO, installed
 from tests.presets.process import free_port
 from tests.test_jobs import Gate, settled, submit
 
@@ -189,6 +192,37 @@ def test_what_the_option_says_is_taken() -> None:
     """``off`` never looks; a size counts what is resident."""
     assert make_memory("off").health()["limit"] is None
     assert make_memory(2**40).health()["limit"] == 2**40
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("jobs: {memory: 0}\n", "jobs: memory must not be 0"),
+        ("jobs: {memory: much}\n", "jobs.memory: not auto, off or a size in bytes"),
+        ("jobs: {memory: -1}\n", "jobs.memory: not auto, off or a size in bytes"),
+        ("server: {send_timeout: 0}\n", "server: send_timeout must be from 1ms to 1d"),
+        ("server: {send_timeout: 100d}\n", "server: send_timeout must be from 1ms to 1d"),
+        ("server: {max_connections: 0}\n", "server.max_connections: should be greater than or equal to 1"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_at_the_start(tmp_path: Path, yaml: str, words: str) -> None:
+    """With their place in the file."""
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        settings_of(load(tmp_path / "config.yaml", DEMO + yaml, {}), installed())
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("auto", "auto"), ("off", "off"), ("1GiB", 2**30), ("536870912", 2**29), ("512 MiB", 2**29), ("AUTO", None)],
+)
+def test_the_option_is_read_as_it_is_written(tmp_path: Path, written: str, meant: int | str | None) -> None:
+    """``off`` is the word, not YAML's no."""
+    document = load(tmp_path / "config.yaml", DEMO + f"jobs: {{memory: {written}}}\n", {})
+    if meant is None:
+        with pytest.raises(ConfigError):
+            settings_of(document, installed())
+    else:
+        assert settings_of(document, installed()).settings.jobs.memory == meant
 
 
 def test_an_own_limit_of_the_process_is_found() -> None:
