@@ -44,7 +44,7 @@ from gateway.hookspecs import hookimpl
 from gateway.imaging import inspect
 from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_store import ObjectStore
-from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words
+from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words, split_keys
 from gateway.picture_entries import Entry, PictureEntries
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, seal, settle, unpack_meta, unpack_small
@@ -186,6 +186,7 @@ __all__ = [
     "seal",
     "settle",
     "shrunk",
+    "split_keys",
     "translated",
     "unpack",
     "unpack_meta",

@@ -1,4 +1,4 @@
-"""Parts of a configuration that depend on the environment: ``when:``, and models that a variable names.
+"""Parts of a configuration that depend on the environment: ``when:``, ``checks:``, and models that a variable names.
 
 With these a configuration can stand in for a program that is set up by environment variables alone::
 
@@ -10,6 +10,8 @@ With these a configuration can stand in for a program that is set up by environm
     models:
       "${MODELS:-}":                                    # one model for each name in a comma list; none if it is empty
         backends: [{backend: second, model: "{name}"}]  # {name} is the model's own name
+    checks:                                             # what is said at the start: warn, or refuse to start
+      - {when: {set: "${SECOND_URL:-}", unset: "${SECOND_KEY:-}"}, warn: "SECOND_URL is of no use without SECOND_KEY"}
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from gateway.settings import KINDS, ModelSettings
 from gateway.variables import expand
 
 TESTS = ("set", "unset", "equal")
+CHECKS = ("when", "warn", "refuse")
+BLANK = ", \t\r\n"
+"""What fills no list: a variable of nothing but commas holds as much as an empty one."""
 Names = Mapping[str, frozenset[str]]
 
 
@@ -41,9 +46,25 @@ def drop_unwanted(document: Document) -> Names:
         names = frozenset(name for name, spec in section.items() if not _wanted(document, (kind, name), spec))
         for name in names:
             del section[name]
+            document.unmet[kind, name] = document.empty_inside((kind, name, "when"))
             document.forget((kind, name))
         dropped[kind] = names
     return dropped
+
+
+def heed_checks(document: Document) -> None:
+    """Warn of, or complain of, what ``checks:`` says about variables that do not go together."""
+    checks = document.tree.pop("checks", None) or []
+    if not isinstance(checks, list):
+        document.complain(("checks",), "expected a list of checks, as in - {when: …, warn: …}")
+        return
+    for index, check in enumerate(checks):
+        steps: Steps = ("checks", index)
+        words = [check[name] for name in ("warn", "refuse") if name in check] if isinstance(check, dict) else []
+        if len(words) != 1 or not isinstance(words[0], str) or "when" not in check or set(check) - set(CHECKS):
+            document.complain(steps, "expected {when: …, warn: text} or {when: …, refuse: text}")
+        elif not document.is_broken(steps) and _wanted(document, steps, check) and not _faulty(document, steps):
+            document.complain(steps, words[0]) if "refuse" in check else document.warnings.append(words[0])
 
 
 def name_models(document: Document, environ: Mapping[str, str]) -> None:
@@ -105,10 +126,16 @@ def _wanted(document: Document, steps: Steps, spec: Any) -> bool:
     )
 
 
+def _faulty(document: Document, steps: Steps) -> bool:
+    return any(each.steps[: len(steps)] == steps for each in document.complaints)
+
+
 def _filled(condition: Any) -> bool:
     if isinstance(condition, list):
         return all(_filled(item) for item in condition)
-    return condition not in (None, False, "")
+    if isinstance(condition, str):
+        return bool(condition.strip(BLANK))
+    return condition is not None and condition is not False
 
 
 def _text(value: Any) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from gateway.conditions import Names, drop_unwanted, name_models, without
+from gateway.conditions import Names, drop_unwanted, heed_checks, name_models, without
 from gateway.document import Document, Steps
 from gateway.errors import ConfigError
 from gateway.hints import known_words
 from gateway.references import check_presence, check_references, unused
 from gateway.registry import ComponentType, Registry, discover
-from gateway.settings import KINDS, Settings
+from gateway.settings import KINDS, ModelSettings, Settings
 from gateway.validation import InvalidError, anchored, option_hints, options_type, validate
 from gateway.yaml_source import FILE_LIMIT, read_yaml
 
@@ -107,7 +107,8 @@ def plugin_files(document: Document) -> list[Path]:
 def settings_of(document: Document, registry: Registry) -> Configuration:
     """Check *document* against the settings and the registered types; raise ConfigError with every complaint."""
     dropped = drop_unwanted(document)
-    known = [each.name for each in dataclasses.fields(Settings)] + [*KINDS, "plugins"]
+    heed_checks(document)
+    known = [each.name for each in dataclasses.fields(Settings)] + [*KINDS, "plugins", "checks"]
     for key in document.tree:
         if key not in known:
             document.complain((key,), f"unknown key; {known_words(key, known)}", key=True)
@@ -164,12 +165,25 @@ def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:
     """Leave out what depends on components that are left out, and models with nothing left to draw them."""
     models = {name: without(recipe, dropped) for name, recipe in settings.models.items()}
     unserved = [name for name, recipe in models.items() if settings.models[name].backends and not recipe.backends]
+    why = {name: _unmet(document, settings.models[name]) for name in unserved}
     for name in unserved:
         del models[name]
-        document.warnings.append(f"models.{name} is left out: the conditions of its backends do not hold")
+        document.warnings.append(
+            f"models.{name} is left out: the conditions of its backends do not hold{_named(why[name])}"
+        )
     if unserved and not models:
-        document.complain(("models",), "all are left out: the conditions of their backends do not hold")
+        names = dict.fromkeys(name for each in why.values() for name in each)
+        document.complain(("models",), f"all are left out: the conditions of their backends do not hold{_named(names)}")
     return dataclasses.replace(settings, models=models)
+
+
+def _unmet(document: Document, recipe: ModelSettings) -> list[str]:
+    """Name the variables that the backends of *recipe* miss: those are what the user of a preset can fill."""
+    return [name for target in recipe.backends for name in document.unmet.get(("backends", target.backend), ())]
+
+
+def _named(names: Collection[str]) -> str:
+    return f" (empty here: {', '.join(names)})" if names else ""
 
 
 def _section(document: Document, name: str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Document:
     *written* is each plain number as the file has it, so that ``1.10`` can still become a text. *broken* are the
     values whose variables could not be read: complained of already, so nothing else is said about them. *variables*
     are the values that came from outside the file, *hidden* the texts that no message may show. *behind* are the names
-    of the variables in a value, *empty* the values that they left empty.
+    of the variables in a value, *empty* the values that they left empty; *unmet* says which of them left a component
+    (kind, name) out.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Document:
     hidden: set[str] = field(default_factory=set, repr=False)
     behind: dict[Steps, str] = field(default_factory=dict)
     empty: set[Steps] = field(default_factory=set)
+    unmet: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     complaints: list[Complaint] = field(default_factory=list)
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
@@ -71,9 +73,14 @@ class Document:
     def _origin(self, steps: Steps, message: str) -> str:
         """Name the variables behind a complaint: those are what the user of a preset can mend."""
         if "empty" in message:
-            names = [self.behind[at] for at in self.behind if at in self.empty and at[: len(steps)] == steps]
+            names = self.empty_inside(steps)
             return f" (empty here: {', '.join(names)})" if names else ""
         return f" (from {self.behind[steps]})" if steps in self.behind and steps not in self.broken else ""
+
+    def empty_inside(self, steps: Steps) -> list[str]:
+        """Name the variables that left a value at *steps*, or inside of it, empty; each once."""
+        left = [self.behind[at] for at in self.behind if at in self.empty and at[: len(steps)] == steps]
+        return list(dict.fromkeys(name for names in left for name in names.split(", ")))
 
     def hide(self, texts: Iterable[str]) -> None:
         """Let no message show these texts; very short ones would blank half of every message and hide nothing."""

@@ -116,10 +116,19 @@ def _without_empty(value: Any) -> Any:
     return [item for item in value if item != ""] if isinstance(value, list) else value
 
 
-def _filled_list(value: Any) -> Any:
-    if isinstance(value, list) and any(isinstance(item, str) and not item for item in value):
-        raise ValueError("a key is empty; an unset or empty variable is not a key")
-    return value
+def split_keys(value: Any) -> Any:
+    """Split texts on commas; between and after commas there may be nothing, but a text without any key is refused."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, Iterable) or isinstance(value, dict):
+        return value
+    keys: list[Any] = []
+    for item in value:
+        parts = [part.strip() for part in item.split(",") if part.strip()] if isinstance(item, str) else [item]
+        if not parts:
+            raise ValueError("a key is empty; an unset or empty variable is not a key")
+        keys += parts
+    return keys
 
 
 def _size(value: Any) -> Any:
@@ -145,5 +154,5 @@ MemoryOption = Annotated[int | str, BeforeValidator(_memory), _json("integer", "
 RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/minute"), PlainSerializer(str)]
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})
-Keys = Annotated[tuple[Secret, ...], BeforeValidator(_filled_list), BeforeValidator(_split), _TEXTS]
+Keys = Annotated[tuple[Secret, ...], BeforeValidator(split_keys), _TEXTS]
 Words = Annotated[tuple[str, ...], BeforeValidator(_without_empty), BeforeValidator(_split), _TEXTS]

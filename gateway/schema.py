@@ -17,7 +17,7 @@ from gateway.validation import adapter, option_hints, options_type
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 VARIABLE = {"type": "string", "pattern": r"\$\{", "description": "A variable that is replaced before the check."}
 WHEN = {
-    "description": "The component is left out unless this holds: texts that are filled, or set, unset, equal.",
+    "description": "Counts only if this holds: texts that are filled, or set, unset, equal.",
     "anyOf": [
         {"type": ["string", "boolean", "null"]},
         {"type": "array", "items": {"type": ["string", "boolean", "null", "array"]}},
@@ -28,7 +28,15 @@ WHEN = {
         },
     ],
 }
+CHECK = {
+    "type": "object",
+    "properties": {"when": WHEN, "warn": {"type": "string"}, "refuse": {"type": "string"}},
+    "required": ["when"],
+    "oneOf": [{"required": ["warn"]}, {"required": ["refuse"]}],
+    "additionalProperties": False,
+}
 KEY_WORDS = {
+    "checks": "What is said at the start about variables that do not go together: a warning, or a refusal to start.",
     "plugins": "Files and folders with plugins, relative to this file; installed ones need no line.",
     "authenticators": "Who may call: asked in order, the first that knows the caller wins.",
     "optimizers": "What makes better prompts.",
@@ -59,11 +67,12 @@ def schema_of(registry: Registry) -> dict[str, Any]:
         named = {"anyOf": variants} if variants else {"type": "object", "required": ["use"]}
         properties[kind] = {"type": ["object", "null"], "additionalProperties": named, "description": KEY_WORDS[kind]}
     files = {"type": ["array", "null"], "items": {"type": "string"}, "description": KEY_WORDS["plugins"]}
+    checks = {"type": ["array", "null"], "items": CHECK, "description": KEY_WORDS["checks"]}
     return {
         "$schema": DIALECT,
         "title": f"Configuration of the image {PROJECT}",
         "type": "object",
-        "properties": properties | {"plugins": files},
+        "properties": properties | {"plugins": files, "checks": checks},
         "required": ["authenticators", "models", "storages"],
         "additionalProperties": False,
         "$defs": definitions,

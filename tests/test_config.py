@@ -386,6 +386,42 @@ def test_a_wrong_condition_is_told(when: str, said: str):
     assert re.search(said, only(BASE.replace("use: toy_paint", f"use: toy_paint, when: {when}")))
 
 
+@pytest.mark.parametrize(
+    ("check", "environ", "warned", "refused"),
+    [
+        ("{when: ['${A:-}', '${B:-}'], warn: both}", {"A": "x", "B": "y"}, True, False),
+        ("{when: ['${A:-}', '${B:-}'], warn: both}", {"A": "x", "B": " , "}, False, False),
+        ("{when: ['${A:-}', '${B:-}'], refuse: both}", {"A": "x"}, False, False),
+        ("{when: ['${A:-}', '${B:-}'], refuse: both}", {"A": "x", "B": "y"}, False, True),
+    ],
+)
+def test_variables_may_be_checked_against_each_other(check, environ, warned: bool, refused: bool):
+    """A preset says in words which of them do not go together."""
+    text = f"{BASE}checks: [{check}]\n"
+    if refused:
+        assert only(text, KEY | environ).endswith("checks[0]: both")
+    else:
+        assert ("both" in configured(text, KEY | environ).warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ("{when: x, warn: y}", "checks: expected a list"),
+        ("[x]", r"checks\[0\]: expected {when"),
+        ("[{when: x}]", r"checks\[0\]: expected {when"),
+        ("[{warn: x}]", r"checks\[0\]: expected {when"),
+        ("[{when: x, warn: y, refuse: z}]", r"checks\[0\]: expected {when"),
+        ("[{when: x, warn: 1}]", r"checks\[0\]: expected {when"),
+        ("[{when: {sett: x}, warn: y}]", r"checks\[0\].when.sett: unknown key"),
+        ("[{when: '${UNSET}', refuse: y}]", r"checks\[0\].when: variable UNSET is not set"),
+    ],
+)
+def test_a_wrong_check_is_told(checks: str, said: str):
+    """It must neither be silent nor speak by accident."""
+    assert re.search(said, only(f"{BASE}checks: {checks}\n"))
+
+
 def test_a_variable_may_name_models():
     """One for each name in the list; a name of several keys has the targets of all; an empty one is none."""
     text = BASE.replace("  flux:\n", "  b: {backends: [{backend: red, model: own}]}\n  '${M}':\n").replace(
@@ -467,7 +503,7 @@ def test_whole_numbers_are_read_leniently_where_asked(value: str, steps: int):
         ("authenticators: {a: {use: toy_lock, keys: '${K:-}'}}\n", {}, "config.yaml:2:.* a key is empty"),
         (
             "authenticators: {a: {use: toy_lock, keys: ['${K}']}}\n",
-            {"K": "one,,two"},
+            {"K": " , ,"},
             "config.yaml:2:.* a key is empty",
         ),
         ("auth: {kind: none}\n", {}, 'auth: unknown key; .*"authenticators"'),

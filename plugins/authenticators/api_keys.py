@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from gateway import AuthenticationError, Caller, Credentials, PermissionError_, Secret, Words, hookimpl
+from gateway import AuthenticationError, Caller, Credentials, PermissionError_, Secret, Words, hookimpl, split_keys
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,7 @@ def _entries(value: Any) -> Any:
         value = [value]
     if not isinstance(value, Iterable):
         return value
-    parts = [part for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
-    if any(isinstance(part, str) and not part.strip() for part in parts):
-        raise ValueError("a key is empty; an unset or empty variable is not a key")
-    return [_mapping(part.strip()) if isinstance(part, str) else part for part in parts]
+    return [_mapping(part) if isinstance(part, str) else part for part in split_keys(value)]
 
 
 def _mapping(text: str) -> dict[str, Secret]:
@@ -91,7 +88,8 @@ class ApiKeys:
     """Callers by API key, sent as bearer token or ``x-api-key``.
 
     *keys* are plain keys, hashes (``sha256:<64 hex digits>``) or mappings with name, key or sha256, models, expires,
-    disabled. The key ``generate`` stands for a random one that is made at the first start and kept in *file*.
+    disabled. A text may hold several keys, separated by commas; a mapping's *key* is taken whole. The key ``generate``
+    stands for a random one that is made at the first start and kept in *file*.
     """
 
     keys: Annotated[tuple[Key, ...], BeforeValidator(_entries, json_schema_input_type=Entries)] = field(repr=False)
@@ -140,7 +138,10 @@ class ApiKeys:
 
 
 def _entry(key: Key) -> Entry:
-    digest = _digest(key.key) if key.key is not None else bytes.fromhex((key.sha256 or "").removeprefix("sha256:"))
+    # No header can bring white space around a key.
+    digest = (
+        _digest(key.key.strip()) if key.key is not None else bytes.fromhex((key.sha256 or "").removeprefix("sha256:"))
+    )
     # A key without a name is called after its hash: the same over restarts, wherever it stands in the list.
     caller = Caller(key.name or f"key-{digest.hex()[:8]}", key.models)
     expires = key.expires

@@ -60,9 +60,9 @@ class Chat:
 
     *base_url* includes ``/v1``; several *keys* are used in turn and replace each other. *mode* ``reasoning`` asks for
     thoughts first; thoughts are never drawn in either mode. *system_message* replaces our own; in it ``{max_words}``
-    and ``{size}`` are filled in. Prompts are cut to *max_words* (0 = never) at a phrase; two Chinese or Japanese
-    characters count as a word, quoted text stays whole. *http* bounds the wait: afterwards the caller's own words are
-    drawn.
+    and ``{size}`` are filled in, unless it is to be sent *verbatim*. Prompts are cut to *max_words* (0 = never) at a
+    phrase; two Chinese or Japanese characters count as a word, quoted text stays whole. *http* bounds the wait:
+    afterwards the caller's own words are drawn.
     """
 
     base_url: str
@@ -70,6 +70,7 @@ class Chat:
     keys: Keys = ()
     mode: Literal["fast", "reasoning"] = "fast"
     system_message: str | None = None
+    verbatim: bool = False
     max_words: Annotated[int, Field(ge=0)] = 50
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     http: Http = field(default_factory=lambda: Http(connect=5, first_byte=30, total=30, limit=2**20))
@@ -80,7 +81,7 @@ class Chat:
             raise ValueError("base_url must begin with http:// or https:// and is usually https://…/v1")
         if not self.model.strip():
             raise ValueError("model must not be empty")
-        for name in PLACEHOLDER.findall(self.system_message or ""):
+        for name in PLACEHOLDER.findall("" if self.verbatim else self.system_message or ""):
             if name not in PLACEHOLDERS:
                 known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
                 raise ValueError(f"system_message has an unknown placeholder {{{name}}}; known: {known}")
@@ -100,12 +101,10 @@ class Chat:
 
     def outgoing(self, request: ImageRequest) -> Outgoing:
         """Show the call for *request*."""
-        values = {"max_words": str(self.max_words or 200), "size": str(request.size or "any")}
-        system = self.system_message if self.system_message and self.system_message.strip() else MESSAGES[self.mode]
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [
-                {"role": "system", "content": PLACEHOLDER.sub(lambda found: values[found[1]], system)},
+                {"role": "system", "content": self._instructions(request)},
                 {"role": "user", "content": _question(request)},
             ],
             "stream": False,
@@ -114,6 +113,13 @@ class Chat:
             body["temperature"] = self.temperature
         # Bases are put together of variables, some of which end with a slash.
         return Outgoing("POST", SLASHES.sub("/", f"{self.base_url}/chat/completions"), json=body)
+
+    def _instructions(self, request: ImageRequest) -> str:
+        own = self.system_message if self.system_message and self.system_message.strip() else ""
+        if own and self.verbatim:
+            return own
+        values = {"max_words": str(self.max_words or 200), "size": str(request.size or "any")}
+        return PLACEHOLDER.sub(lambda found: values[found[1]], own or MESSAGES[self.mode])
 
     async def optimize(self, request: ImageRequest) -> str:
         """Return the better prompt; raise when the model gave none that could be drawn."""

@@ -42,6 +42,10 @@ def optimizing(vendors, **more):
     return worker(vendors, **(given | more))
 
 
+OWN_WORDS = 'Write prompts.\nAlways "vivid". {subject}, {size}, {max_words}, {}, ${HOME}, {{x}}'
+"""A system message is sent letter for letter, whatever it looks like."""
+
+
 @pytest.fixture
 def gateway(vendors, processes):
     return processes(NAME, worker(vendors))
@@ -49,7 +53,7 @@ def gateway(vendors, processes):
 
 @pytest.fixture
 def optimizer(vendors, processes):
-    return processes(NAME, optimizing(vendors, PROMPT_TIMEOUT="1", SYSTEM_MESSAGE='Write prompts.\nAlways "vivid".'))
+    return processes(NAME, optimizing(vendors, PROMPT_TIMEOUT="1", SYSTEM_MESSAGE=OWN_WORDS))
 
 
 def content_of(answer):
@@ -257,6 +261,18 @@ async def test_only_the_exact_key_opens(gateway, vendors, authorization):
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+async def test_a_key_with_a_comma_is_one_key(vendors):
+    """The Worker compared the variable whole."""
+    process = serve(NAME, worker(vendors, API_KEY=f" {CALLER_KEY},second"))
+    try:
+        halves = [await process.get("/v1/models", key=key) for key in (CALLER_KEY, "second")]
+        whole = await process.get("/v1/models", key=f"{CALLER_KEY},second")
+    finally:
+        process.stop()
+
+    assert [answer.status for answer in (*halves, whole)] == [401, 401, 200]
+
+
 async def test_unknown_paths_and_pictures_are_404(gateway):
     """Row 11, and keys that climb."""
     for path in ("/nowhere", "/image/image_1_abc", "/image/..%2f..%2fetc%2fpasswd", "/image/" + "0" * 40):
@@ -339,7 +355,7 @@ async def test_the_prompt_model_is_asked_as_before(optimizer, vendors):
 
     assert (asked.method, asked.path, asked.key) == ("POST", "/llm/v1/chat/completions", f"{UPSTREAM_KEY}-llm")
     assert asked.json["model"] == "gpt-prompt"
-    assert system == {"role": "system", "content": 'Write prompts.\nAlways "vivid".'}
+    assert system == {"role": "system", "content": OWN_WORDS}
     assert user["role"] == "user"
     assert "1024x576" in user["content"]
     assert "16:9" in user["content"]
@@ -431,6 +447,36 @@ async def test_only_the_exact_word_true_switches_it_on(vendors, given, asked):
         process.stop()
 
     assert bool(vendors.prompts) == asked
+
+
+@pytest.mark.parametrize(
+    ("given", "model"), [({"EXTERNAL_API_KEY": None}, "gpt-prompt"), ({"EXTERNAL_MODEL": None}, "default")]
+)
+async def test_a_prompt_model_of_ones_own_needs_no_key(vendors, given, model):
+    """A server on this machine asks for none, and knows only one model."""
+    process = serve(NAME, optimizing(vendors, **given))
+    vendors.words = "a majestic fox"
+    try:
+        content = content_of(await process.chat("a fox"))
+    finally:
+        process.stop()
+    (asked,) = vendors.prompts
+
+    assert (asked.key or "").removeprefix(UPSTREAM_KEY) == ("-llm" if "EXTERNAL_MODEL" in given else "")
+    assert asked.json["model"] == model
+    assert f"💬 Prompt Model: {model}\n🌐 Translated Prompt: a majestic fox\n" in content
+
+
+async def test_without_a_prompt_model_pictures_are_drawn_as_written(vendors):
+    """The Worker fell back in silence; the start says what is missing."""
+    process = serve(NAME, worker(vendors, PROMPT_OPTIMIZATION="true"))
+    try:
+        content = content_of(await process.chat("a fox 16:9"))
+    finally:
+        said = process.stop()
+
+    assert "💬 Prompt Model: Original Prompt\n🌐 Translated Prompt: a fox\n" in content
+    assert "EXTERNAL_API_BASE is not set" in said
 
 
 async def test_without_optimization_its_variables_are_not_needed(gateway, vendors):
@@ -658,7 +704,6 @@ async def test_a_used_up_allowance_is_told_with_its_end(vendors, processes):
         ({"CF_ACCOUNT_ID": ""}, "(empty here: CF_ACCOUNT_ID)"),
         ({"CF_API_TOKEN": None}, "variable CF_API_TOKEN is not set"),
         ({"CF_API_TOKEN": ""}, "a key is empty"),
-        ({"PROMPT_OPTIMIZATION": "true"}, "variable EXTERNAL_MODEL is not set"),
         ({"IMAGE_TIMEOUT": "soon"}, "not a duration; write it like 30s, 5m, 1h30m (from IMAGE_TIMEOUT)"),
         ({"IMAGE_TIMEOUT": "0"}, "must be more than 0"),
         ({"FETCH_ALLOW": "no-port"}, "host:port"),

@@ -545,6 +545,57 @@ async def test_keys_replace_each_other_only_where_that_helps(vendors, first, key
     assert [call.key[-1] for call in vendors.paid()] == keys_used
 
 
+async def test_nothing_stands_between_some_commas(vendors):
+    """A comma at the end, or two, brings no key, in every list; callers' keys are one, taken whole."""
+    process = serve(
+        NAME,
+        optimizing(
+            vendors,
+            AUTHORIZED_API_KEY=f"{CALLER_KEY},",
+            OPENAI_API_KEY=f"{UPSTREAM_KEY}-llm, ,",
+            FLUX_GEN_API_KEY=f",{UPSTREAM_KEY}-a,, {UPSTREAM_KEY}-b ,",
+            IMAGE_GEN_API_KEY_1=f"{UPSTREAM_KEY}-direct-1,",
+        ),
+    )
+    vendors.message = pictures_as("images", vendors.base)
+    key = {"key": f"{CALLER_KEY},"}
+    body = {"messages": [{"role": "user", "content": "a fox"}]}
+    try:
+        for model in (FLUX, FLUX, "gpt-4o-image"):
+            answer = await process.ask("POST", CHAT, json={**body, "model": model}, **key)
+            assert content_of(answer)
+        refused_half = await process.chat("a fox", model=FLUX)
+    finally:
+        process.stop()
+
+    assert [call.key.removeprefix(UPSTREAM_KEY) for call in vendors.drawn] == ["-a", "-b", "-direct-1"]
+    assert {call.key for call in vendors.prompts} == {f"{UPSTREAM_KEY}-llm"}
+    assert refused_half.status == 401
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ({"FLUX_GEN_API_KEY": None}, "FLUX_GEN_API_KEY, IMAGE_GEN_API_KEY, API_KEY"),
+        ({"FLUX_GEN_API_KEY": " , ,"}, None),
+        ({"FLUX_GEN_API_BASE": None}, "FLUX_GEN_API_BASE, IMAGE_GEN_API_BASE, API_BASE"),
+        ({"FLUX_GEN_API_BASE": ""}, "FLUX_GEN_API_BASE, IMAGE_GEN_API_BASE, API_BASE"),
+    ],
+)
+async def test_half_a_vendor_does_not_stop_the_others(vendors, missing, named):
+    """Its models are left out, and the start says why."""
+    process = serve(NAME, worker(vendors, **missing))
+    try:
+        listed = [each["id"] for each in (await process.get("/v1/models")).json["data"]]
+    finally:
+        said = process.stop()
+
+    assert listed == ["gpt-4o-image", "gemini-image"]
+    for model in (FLUX, "other/flux"):
+        line = f"models.{model} is left out: the conditions of its backends do not hold"
+        assert line + (f" (empty here: {named})" if named else "") in said
+
+
 async def test_keys_take_turns(vendors):
     """Row 19: the load is shared, not always key 0 first."""
     process = serve(NAME, worker(vendors, FLUX_GEN_API_KEY=",".join(f"{UPSTREAM_KEY}-{n}" for n in "abc")))
@@ -679,10 +730,17 @@ async def test_pictures_on_disk_survive_a_restart(vendors, tmp_path):
         ({"AUTHORIZED_API_KEY": None}, "variable AUTHORIZED_API_KEY is not set"),
         ({"AUTHORIZED_API_KEY": ""}, "a key is empty"),
         ({"AUTHORIZED_API_KEY": "  "}, "a key is empty"),
-        ({"FLUX_GEN_API_KEY": None}, "(empty here: FLUX_GEN_API_KEY, IMAGE_GEN_API_KEY, API_KEY)"),
-        ({"FLUX_GEN_API_KEY": f"{UPSTREAM_KEY},,"}, "a key is empty"),
+        ({"AUTHORIZED_API_KEY": None, "API_KEY": CALLER_KEY}, "variable AUTHORIZED_API_KEY is not set"),
+        (
+            {"FLUX_GEN_API_KEY": None, "IMAGE_GEN_API_BASE_1": None},
+            "backends do not hold (empty here: FLUX_GEN_API_KEY, IMAGE_GEN_API_KEY, API_KEY, IMAGE_GEN_API_BASE_1",
+        ),
         ({"OPENAI_MODEL": "m"}, "variable OPENAI_API_KEY is not set"),
         ({"OPENAI_MODEL_REASONING": "m"}, "variable OPENAI_API_KEY is not set"),
+        (
+            {"OPENAI_MODEL": "m", "OPENAI_MODEL_REASONING": "r", "OPENAI_API_KEY": f"{UPSTREAM_KEY}-llm"},
+            "OPENAI_MODEL and OPENAI_MODEL_REASONING are both set",
+        ),
         ({"PROXY_HOSTS": "http://x.example/"}, "without scheme"),
         ({"IMAGE_EXPIRATION": "5", "PORT": "70000"}, "port"),
     ],

@@ -58,8 +58,7 @@ async def test_options_as_yaml_gives_them():
     [
         "",
         " ",
-        "a,,b",
-        "a,",
+        ",",
         [""],
         [{"name": "x"}],
         [{"name": "x", "key": ""}],
