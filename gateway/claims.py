@@ -48,9 +48,12 @@ class Claims:
     def just_lost(self, caller: str, fingerprint: str) -> bool:
         """Say whether the body's job failed a moment ago, as clients try again, although it may have been paid for."""
         job = self._bodies.get((caller, fingerprint))
-        if not job or not job.error or not job.ended or time.time() - job.ended >= SILENT_WINDOW:
+        if not job or not job.ended or time.time() - job.ended >= SILENT_WINDOW:
             return False
-        return _lost(job) and (job.error.status >= 500 or job.error.status in REPEATED)
+        if job.result:
+            # Whoever wanted a link of what is not stored yet was told a 503.
+            return not job.inline and any(picture.waits for picture in job.result.pictures)
+        return job.error is not None and _lost(job) and (job.error.status >= 500 or job.error.status in REPEATED)
 
     def remember(self, job: Job) -> None:
         """Let *job* answer to its key and its body."""

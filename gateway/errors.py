@@ -32,7 +32,9 @@ GatewayError                     500 server_error          internal_error
 ├── StorageError                 502 server_error          storage_error
 │   ├── StorageFullError         507                       storage_full
 │   ├── StorageDownError         503                       storage_unavailable
-│   └── PictureTooLargeError     413                       picture_too_large
+│   ├── PictureTooLargeError     413                       picture_too_large
+│   ├── NotStoredError           503                       image_not_stored       made; its link comes later
+│   └── GoneError                410                       picture_expired        made, and there no more
 └── PluginError                  500 server_error          plugin_contract
 """
 
@@ -292,6 +294,22 @@ class StorageDownError(StorageError):
 class PictureTooLargeError(StorageError):
     status = 413
     code = "picture_too_large"
+
+
+class NotStoredError(StorageError):
+    """A picture was made and waits for its storage; only its link cannot be given yet."""
+
+    status = 503
+    code = "image_not_stored"
+    again = False
+
+
+class GoneError(StorageError):
+    """A picture was made, and has expired or was deleted since."""
+
+    status = 410
+    code = "picture_expired"
+    again = False
 
 
 class PluginError(GatewayError):

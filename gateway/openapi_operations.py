@@ -15,7 +15,7 @@ JSON = "application/json"
 FORM = "multipart/form-data"
 EVENTS = "text/event-stream"
 KEY_ERRORS = (401,)
-JOB_ERRORS = (400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 502, 503, 504, 507)
+JOB_ERRORS = (400, 401, 403, 404, 408, 409, 410, 413, 415, 429, 500, 502, 503, 504, 507)
 
 
 @dataclass(frozen=True)

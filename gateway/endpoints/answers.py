@@ -12,7 +12,15 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.errors import AllowanceError, BadKeyError, GatewayError, MisconfiguredError, StorageDownError, StorageError
+from gateway.errors import (
+    AllowanceError,
+    BadKeyError,
+    GatewayError,
+    GoneError,
+    MisconfiguredError,
+    NotStoredError,
+    StorageError,
+)
 from gateway.imaging import EXTENSIONS
 from gateway.job import Job
 from gateway.pictures import is_alive
@@ -94,24 +102,21 @@ def is_gone(picture: Picture) -> bool:
     return not is_alive(picture.meta, time.time()) if picture.meta.key else not picture.data
 
 
-def _gone(picture: Picture) -> StorageError:
-    error = StorageError("the picture was made, and has expired or was deleted since", code="picture_expired")
-    if not picture.meta.key:
-        message = "the picture was made and is lost: no storage took it in time"
-        error = StorageError(message, code="image_not_stored")
-    error.status, error.again = 410, False
-    return error
+def _gone(picture: Picture) -> GoneError:
+    if picture.meta.key:
+        return GoneError("the picture was made, and has expired or was deleted since")
+    return GoneError("the picture was made and is lost: no storage took it in time", code=NotStoredError.code)
 
 
 def _not_stored(picture: Picture) -> StorageError:
     if not picture.data:
         return _gone(picture)
     message = "the picture was made but could not be stored" + (f": {picture.trouble}" if picture.trouble else "")
-    error = StorageError(message, code="image_not_stored")
     if picture.waits:
         message += "; it is stored later: ask for its job then, or with the same Idempotency-Key"
-        error = StorageDownError(message, code="image_not_stored", retry_after=LATER)
-    error.again = False
+        return NotStoredError(message, retry_after=LATER)
+    error = NotStoredError(message)
+    error.status = StorageError.status
     return error
 
 

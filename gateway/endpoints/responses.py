@@ -16,7 +16,7 @@ from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_body import ResponsesCall, parse_responses
 from gateway.endpoints.responses_stream import stream_response
 from gateway.endpoints.submitting import explained, submit, waited
-from gateway.errors import ModelNotFoundError, RequestError, StorageError
+from gateway.errors import GoneError, ModelNotFoundError, RequestError, StorageError
 from gateway.names import resolve
 from gateway.runtime import RUNTIME, Runtime
 from gateway.values import Image, ImageRequest, Result
@@ -66,7 +66,7 @@ async def _picture(request: web.Request, runtime: Runtime, address: str) -> Imag
     try:
         data = await picture_bytes(request, job.result.pictures[place])
     except StorageError as error:
-        raise (unknown if error.status == 410 else error) from None
+        raise (unknown if isinstance(error, GoneError) else error) from None
     return await checked_image(data, runtime, "input")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,11 @@ from gateway_plugins.storages.memory import Memory
 
 from gateway.errors import PictureTooLargeError, StorageDownError, StorageError, StorageFullError
 from gateway.jobs import UNSTORED
-from gateway.values import PictureMeta, StoredPicture
+from gateway.values import Caller, PictureMeta, StoredPicture
 from tests.contract import check
 from tests.gateways import Answered, Gateway, start
 from tests.painters import DRAW, HELD, PICTURE, finished, holding, other, painter, until
+from tests.plugins.storages.servers import Valkey
 
 PATH = "/v1/images/generations"
 CHAT = {"model": "held", "messages": [{"role": "user", "content": "a cat"}]}
@@ -78,6 +80,10 @@ async def held(aiohttp_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def frail(gateway: Gateway) -> Frail:
     return cast("Frail", gateway.runtime.storages["pictures"])
+
+
+def jobs_of(gateway: Gateway) -> list[Any]:
+    return list(gateway.runtime.jobs.all(Caller("ann")))
 
 
 def not_stored(answer: Answered) -> bool:
@@ -176,6 +182,16 @@ async def test_a_chat_stream_tells_it_and_gives_the_link_later(held: Gateway) ->
     assert f"/image/{frail(held).puts[0]}" in again.content()
 
 
+async def test_a_client_that_repeats_in_silence_pays_once(held: Gateway) -> None:
+    """Vercel's AI SDK repeats the 503 twice by itself, without a key; what it meant is made once."""
+    body = {**DRAW, "response_format": "url"}
+    silent = {"User-Agent": "ai/7.0.173 ai-sdk-provider-utils/5.0.81 node.js/v20.20.2"}
+    for _ in range(3):
+        assert not_stored(await held.post(PATH, body, headers=silent))
+
+    assert len(painter(held).requests) == 1
+
+
 async def test_one_of_several_that_waits_holds_up_no_other(held: Gateway) -> None:
     """Links of those that are stored are given; the rest follows."""
     storage = frail(held)
@@ -230,7 +246,7 @@ async def test_a_picture_that_lost_its_memory_is_told_to_be_lost(held: Gateway) 
     """Bounded memory: what had to go is a 410, not a promise."""
     body = {**DRAW, "response_format": "url"}
     assert not_stored(await held.post(PATH, body, headers=KEY))
-    (job,) = held.runtime.jobs._jobs.values()
+    (job,) = jobs_of(held)
     job.forget_bytes(all_of_them=True)
     answer = await held.post(PATH, body, headers=KEY)
 
@@ -249,9 +265,10 @@ async def test_a_stop_tries_a_last_time(held: Gateway) -> None:
     held.runtime.late.pauses = (3600.0,)
     assert not_stored(await held.post(PATH, {**DRAW, "response_format": "url"}))
     frail(held).trouble = None
-    await held.runtime.late.close()
+    storage = frail(held)
+    await held.server.close()
 
-    assert list(frail(held).inner._entries) == frail(held).puts[:1]
+    assert list(storage.inner._entries) == storage.puts[:1]
 
 
 async def test_a_stop_does_not_wait_for_a_storage_that_hangs(held: Gateway, caplog: pytest.LogCaptureFixture) -> None:
@@ -260,8 +277,9 @@ async def test_a_stop_does_not_wait_for_a_storage_that_hangs(held: Gateway, capl
     for number in range(2):
         assert not_stored(await held.post(PATH, {**DRAW, "n": number + 1, "response_format": "url"}))
     frail(held).trouble = None
-    frail(held).hold = asyncio.Event()
+    frail(held).hold = hold = asyncio.Event()
     await held.runtime.late.close(0.05)
+    hold.set()
 
     assert "3 pictures that were paid for are lost" in caplog.text
 
@@ -310,3 +328,31 @@ async def test_after_a_restart_the_link_that_came_late_is_known(
 
     assert answer.status == 200, answer.text
     assert answer.json["data"][0]["url"].rsplit("/", 1)[1] == url.rsplit("/", 1)[1]
+
+
+async def test_a_real_store_that_dies_and_comes_back(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Valkey is killed and started again: the tries end within seconds, and the link comes by itself."""
+    server = Valkey(tmp_path).start()  # type: ignore[no-untyped-call]  # a test's own server
+    try:
+        storages = f"storages: {{pictures: {{use: redis, url: '{server.url}', ttl: 600}}}}\n"
+        gateway = await start(aiohttp_server, holding(storages=storages), tmp_path, types=HELD)
+        gateway.runtime.late.pauses = (0.05,)
+        painter(gateway).free.set()
+        body = {**DRAW, "response_format": "url"}
+        assert (await gateway.post(PATH, body)).status == 200
+        server.kill()
+        begun = time.monotonic()
+        answer = await gateway.post(PATH, body, headers=KEY)
+        took = time.monotonic() - begun
+        inline = await gateway.post(PATH, DRAW)
+        server.start()
+        await until(lambda: all(not picture.waits for job in jobs_of(gateway) for picture in job.result.pictures))
+        again = await gateway.post(PATH, body, headers=KEY)
+
+        assert (answer.status, answer.error["code"]) == (503, "image_not_stored")
+        assert took < 7
+        assert base64.b64decode(inline.json["data"][0]["b64_json"]) == PICTURE
+        assert (await gateway.get(again.json["data"][0]["url"].removeprefix(gateway.base))).body == PICTURE
+        assert len(painter(gateway).requests) == 3
+    finally:
+        server.kill()
