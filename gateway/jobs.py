@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from gateway.admission import Admission
 from gateway.claims import Claims
 from gateway.errors import (
-    BusyError,
     CancelledJobError,
     GatewayError,
     UnavailableError,
     UpstreamTimeoutError,
 )
-from gateway.fairness import Line, Pace, Shelf
+from gateway.fairness import Shelf
 from gateway.finished import Finished, remembered_error
 from gateway.job import Job, deleted, without_bytes
 from gateway.memory import Memory
@@ -56,14 +56,11 @@ class Jobs:
         self._run = run
         self._on_event = on_event
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._line: Line[Job] = Line(limits.running, limits.per_caller)
+        self._admission = Admission(limits, self.memory, self._start)
         self._claims = Claims()
         self._finished = Finished(limits.keep)
         self._unstored: Shelf[Job] = Shelf()
-        self._pace = Pace()
-        self._returning: deque[tuple[Job, asyncio.Future[None]]] = deque()
         self._aborted = asyncio.Event()
-        self._ticker: asyncio.Task[None] | None = None
 
     def submit(
         self,
@@ -86,9 +83,7 @@ class Jobs:
             return earlier
         if self.draining:
             raise UnavailableError("the gateway is shutting down; try again in a moment", retry_after=5)
-        self.refuse_when_short()
-        self._start_following()
-        self._refuse_when_full(caller)
+        self._admission.refuse(caller)
         job = Job(request, caller, original, self._on_event)
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         job.words = self._claims.words_of(caller.name, fingerprint)
@@ -97,21 +92,12 @@ class Jobs:
         self._jobs[job.id] = job
         self._claims.remember(job)
         job.tell("accepted", {"model": request.model})
-        if self._line.enter(caller.name, job):
-            self._start(job)
-        else:
-            job.tell("queued", {"position": self._line.position(job)})
-            self._watch_the_line()
+        self._admission.enter(job)
         return job
 
     def refuse_when_short(self) -> None:
         """Raise `UnavailableError` while there is too little memory left for another picture."""
-        if self.memory.full:
-            raise UnavailableError(
-                "the gateway has too little memory left for another picture; try again in a moment",
-                code="out_of_memory",
-                retry_after=max(2.0, min(self._pace.seconds, 30.0)),
-            )
+        self._admission.refuse_when_short()
 
     def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
         """Find the job that a repeated call means, without starting one; raise `ConflictError` as `submit` does."""
@@ -155,7 +141,7 @@ class Jobs:
 
     def position(self, job: Job) -> int:
         """Tell how many jobs start before this one, plus one; 0 once it works."""
-        return self._line.position(job)
+        return self._admission.position(job)
 
     @contextmanager
     def reading(self, job: Job) -> Iterator[Job]:
@@ -200,26 +186,14 @@ class Jobs:
             await asyncio.wait(tasks, timeout=max(0.01, deadline - time.monotonic()), return_when="FIRST_COMPLETED")
         for job in unfinished:
             self._end(job, error=UnavailableError("the gateway was shut down before the picture was ready"))
-        if self._ticker:
-            self._ticker.cancel()
-        if tasks := [task for task in (self._ticker, *(job.task for job in unfinished)) if task and not task.done()]:
+        self._admission.close()
+        if tasks := [job.task for job in unfinished if job.task and not job.task.done()]:
             await asyncio.wait(tasks, timeout=1)
         return not unfinished
 
     @property
     def counts(self) -> dict[str, int]:
-        return {"running": self._line.running, "waiting": self._line.waiting}
-
-    def _refuse_when_full(self, caller: Caller) -> None:
-        line = self._line
-        if line.has_room(caller.name, self.limits.waiting):
-            return
-        everyone = self._pace.wait(line.waiting + 1, line.places)
-        own = self._pace.wait(line.waiting_of(caller.name) + 1, line.per_caller)
-        raise BusyError(
-            f"all {line.places} places are busy and {line.waiting} jobs wait; try again later",
-            retry_after=max(everyone, own),
-        )
+        return self._admission.counts
 
     def _start(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
@@ -254,7 +228,6 @@ class Jobs:
     ) -> None:
         if job.done:
             return
-        waited = job.started is None
         job.result, job.error, job.ended = result, remembered_error(error, job.sent), time.time()
         job.state = state or ("failed" if error else "finished")
         if job.timer:
@@ -268,60 +241,21 @@ class Jobs:
             job.tell("finished", {"result": without_bytes(result)})
         if not job.readers:
             self._lighten(job)
-        self._leave(job, waited)
+        self._admission.leave(job)
         for tell in self.on_end:
             tell(job)
         self._finished.add(job)
         self._forget_old()
 
-    def _leave(self, job: Job, waited: bool) -> None:
-        if waited:
-            self._line.give_up(job)
-        else:
-            assert job.started is not None
-            assert job.ended is not None
-            self._pace.note(job.ended - job.started)
-            if not job.aside:
-                self._line.leave(job.caller.name)
-            self._start_following()
-
-    def _start_following(self) -> None:
-        self._let_return()
-        # Whoever waits was promised a picture: while memory is short they get theirs one after the other.
-        while self._line.waiting and not (self._line.running and self.memory.full):
-            following = self._line.following()
-            if following is None:
-                return
-            self._start(following)
-
     def _step_aside(self, job: Job) -> None:
-        """Let another job have the place of one that waits for its backend."""
-        job.state, job.aside = "queued", True
+        """Let another job have the place, and no time pass, while this one waits for its backend."""
         if job.timer:
             job.timer.cancel()
-        self._line.leave(job.caller.name)
-        self._start_following()
+        self._admission.step_aside(job)
 
     async def _step_back(self, job: Job) -> None:
-        """Give a job that has its backend now a place again, before those who have not begun."""
-        entry = (job, asyncio.get_running_loop().create_future())
-        self._returning.append(entry)
-        self._let_return()
-        try:
-            await entry[1]
-        finally:
-            if entry in self._returning:
-                self._returning.remove(entry)
+        await self._admission.step_back(job)
         job.timer = asyncio.get_running_loop().call_later(self.limits.timeout, self._expire, job)
-
-    def _let_return(self) -> None:
-        for entry in tuple(self._returning):
-            job, ready = entry
-            if not ready.done() and not self._line.would_wait(job.caller.name):
-                self._line.take(job.caller.name)
-                job.state, job.aside = "running", False
-                ready.set_result(None)
-                self._returning.remove(entry)
 
     def _forget_old(self) -> None:
         for job in self._finished.surplus(time.time()):
@@ -340,15 +274,3 @@ class Jobs:
                 self._unstored.take(given_up)
                 log.error("job %s: its picture is lost: no storage has taken it, and its memory is needed", given_up.id)
                 given_up.forget_bytes(all_of_them=True)
-
-    def _watch_the_line(self) -> None:
-        if not self._ticker or self._ticker.done():
-            self._ticker = asyncio.get_running_loop().create_task(self._tick())
-
-    async def _tick(self) -> None:
-        while self._line.waiting:
-            await asyncio.sleep(1)
-            self._start_following()
-            for place, job in enumerate(self._line.order(), 1):
-                if job.watched and job.events[-1].data.get("position") != place:
-                    job.tell("queued", {"position": place})

@@ -152,14 +152,14 @@ class Place:
 
     def restored(self) -> bool:
         """Say whether every place, turn and call has been given back and no half file lies about."""
-        places, line = self.runtime._pipeline._generation._places, self.runtime.jobs._line
+        places, line = self.runtime._pipeline._generation._places, self.runtime.jobs._admission._line
         backend = places._backends["painter"].line
         files = [path for path in self.folder.rglob("*") if path.is_file()] if self.folder.exists() else []
         records = {path.stem for path in files if path.suffix == ".meta"}
         return (
             self.runtime.jobs.counts == {"running": 0, "waiting": 0}
             and (backend.running, backend.waiting) == (line.running, line.waiting) == (0, 0)
-            and not (places._calling or places._aside or self.runtime.jobs._returning)
+            and not (places._calling or places._aside or self.runtime.jobs._admission._returning)
             and not (line._working or line._turns or backend._working or backend._turns)
             and (self.turns.inside, self.ledger.working) == (0, 0)
             and all(path.name.split(".")[0] in records for path in files)

@@ -28,7 +28,7 @@ FLOORS: dict[str, str] = {
         "validation verdict yaml_source"
     ),
     "public face": "__init__",
-    "jobs and plugins": "claims finished job job_records jobs registry routing",
+    "jobs and plugins": "admission claims finished job job_records jobs registry routing",
     "pipeline and configuration": "asking collection config generation late_storing pipeline schema storing",
     "runtime": "runtime",
     "endpoints": "explain middleware openapi openapi_answers openapi_fields openapi_operations webhooks endpoints.*",
