@@ -11,7 +11,7 @@ from typing import Literal
 
 from gateway.contracts import Storage
 from gateway.errors import StorageError
-from gateway.values import PictureMeta
+from gateway.values import PictureMeta, StoredPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,20 @@ def outer(storages: Mapping[str, Storage]) -> list[Storage]:
     tiered = [storage for storage in storages.values() if hasattr(storage, "tiers")]
     inner = {name for storage in tiered for name in getattr(storage, "tiers", ())}
     return tiered + [each for name, each in storages.items() if name not in inner and not hasattr(each, "tiers")]
+
+
+async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture | None:
+    """Ask the storages in order; one that is down matters only if no other has the picture."""
+    trouble: StorageError | None = None
+    for storage in storages:
+        try:
+            if found := await storage.get(key):
+                return found
+        except StorageError as error:
+            trouble = trouble or error
+    if trouble:
+        raise trouble
+    return None
 
 
 async def all_pictures(storages: Mapping[str, Storage], owner: str | None) -> AsyncIterator[PictureMeta]:

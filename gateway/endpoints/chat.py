@@ -43,7 +43,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         return await _tell_words(request, call, answer, words)
     job = earlier(request, body) if call.pictures else None
     if job is None:
-        asked = await call.image_request(runtime, request)
+        asked = await call.image_request(request)
         if preview := explained(request, runtime, asked, body):
             return json_response(preview)
         job = await submit(request, asked, body, original=call.text)

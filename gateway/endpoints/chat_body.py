@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
@@ -15,9 +15,6 @@ from gateway.errors import RequestError
 from gateway.prompt import PromptReading, read_prompt
 from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest
-
-if TYPE_CHECKING:
-    from gateway.runtime import Runtime
 
 PLUMBING = {"messages", "stream", "stream_options", "model", "n", "user", "prompt"}
 PICTURE_PARTS = {"image_url", "input_image"}
@@ -35,11 +32,11 @@ class ChatCall:
     include_usage: bool
     request: ImageRequest
 
-    async def image_request(self, runtime: Runtime, request: web.Request) -> ImageRequest:
+    async def image_request(self, request: web.Request) -> ImageRequest:
         """Give the request with its input pictures fetched and checked."""
         if not self.pictures:
             return self.request
-        images = await input_images(self.pictures, runtime, param="messages")
+        images = await input_images(self.pictures, request, param="messages")
         size = self.request.size if self.request.aspect_ratio else None
         return replace(self.request, images=images, size=size)
 

@@ -19,7 +19,7 @@ from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, inp
 from gateway.endpoints.picture_fields import image_request
 from gateway.endpoints.submitting import earlier, explained, submit, waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
-from gateway.runtime import RUNTIME, Runtime
+from gateway.runtime import RUNTIME
 from gateway.settings import Server
 from gateway.values import Image
 
@@ -66,7 +66,7 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
     identity = {**form.fields, "stream": stream, "pictures": form.digests()}
     job = earlier(request, identity)
     if job is None:
-        images, mask = await _pictures(form, runtime)
+        images, mask = await _pictures(form, request)
         asked = image_request(form.fields, runtime.settings.chat, prompt, texts=True)
         asked = replace(asked, images=images, mask=mask)
         if preview := explained(request, runtime, asked, identity):
@@ -77,17 +77,17 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
     return await waited(request, job, lambda result: answer_pictures(request, job, result, shape), body=form.fields)
 
 
-async def _pictures(form: Form, runtime: Runtime) -> tuple[tuple[Image, ...], Image | None]:
-    count = len(form.images) + len(form.urls)
+async def _pictures(form: Form, request: web.Request) -> tuple[tuple[Image, ...], Image | None]:
+    runtime, count = request.app[RUNTIME], len(form.images) + len(form.urls)
     if not count:
         raise RequestError("image is missing; send the picture to change", param="image", code="missing_image")
     if count > MOST_INPUTS:
         raise RequestError(f"{count} pictures were sent; at most {MOST_INPUTS} are taken", param="image")
     images = [await checked_image(data, runtime, "image") for data in form.images]
-    images += await input_images(form.urls, runtime, param="image")
+    images += await input_images(form.urls, request, param="image")
     mask = await checked_image(form.mask, runtime, "mask") if form.mask is not None else None
     if form.mask_url:
-        mask = (await input_images([form.mask_url], runtime, param="mask"))[0]
+        mask = (await input_images([form.mask_url], request, param="mask"))[0]
     if mask:
         check_mask(mask, images[0])
     return tuple(images), mask

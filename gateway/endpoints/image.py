@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import orjson
 from aiohttp import web
 
+from gateway.collection import find_picture
 from gateway.contracts import Storage
 from gateway.copy_links import CopyLink, verify_copy
 from gateway.derive import DerivedCache
@@ -64,20 +65,6 @@ def _wanted(request: web.Request, link: CopyLink | None, media_type: str, settin
     if settings.negotiate:
         wanted = negotiated(wanted, request.headers.get("Accept", ""), media_type)
     return wanted.for_type(media_type)
-
-
-async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture | None:
-    """Ask the storages in order; one that is down matters only if no other has the picture."""
-    trouble: StorageError | None = None
-    for storage in storages:
-        try:
-            if found := await storage.get(key):
-                return found
-        except StorageError as error:
-            trouble = trouble or error
-    if trouble:
-        raise trouble
-    return None
 
 
 async def _serve_copy(

@@ -1,20 +1,27 @@
-"""Input pictures of edits: from data: URLs, from the web through the address guard, or as uploaded files."""
+"""Input pictures: uploaded, in data: URLs, from the gateway's own storages, or from the web through the guard."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
+from aiohttp import web
+from yarl import URL
+
+from gateway.collection import find_picture, outer
+from gateway.endpoints.answers import public_base
 from gateway.errors import BlockedAddressError, RequestError, UpstreamError
 from gateway.imaging import verify
-from gateway.runtime import Runtime
+from gateway.runtime import RUNTIME, Runtime
+from gateway.serving import fits, read_key
 from gateway.values import Image
 
 MOST_INPUTS = 16
 
 
-async def input_images(urls: Sequence[str], runtime: Runtime, param: str) -> tuple[Image, ...]:
+async def input_images(urls: Sequence[str], request: web.Request, param: str) -> tuple[Image, ...]:
     """Fetch and check every input picture; raise `RequestError` naming *param*."""
+    runtime = request.app[RUNTIME]
     if len(urls) > MOST_INPUTS:
         raise RequestError(f"{len(urls)} input pictures were sent; at most {MOST_INPUTS} are taken", param=param)
     if urls:
@@ -24,7 +31,10 @@ async def input_images(urls: Sequence[str], runtime: Runtime, param: str) -> tup
     for url in urls:
         if left <= 0:
             raise RequestError(f"the input pictures have more than {most} bytes together", param=param)
-        images.append(await _input_image(url, runtime, param, min(left, runtime.settings.fetch.limit)))
+        limit = min(left, runtime.settings.fetch.limit)
+        name = own_name(url, public_base(request, runtime.settings.server))
+        data = await (_stored(name, runtime, param, limit) if name else _fetched(url, runtime, param, limit))
+        images.append(await checked_image(data, runtime, param))
         left -= len(images[-1].data)
     return tuple(images)
 
@@ -42,15 +52,47 @@ def check_mask(mask: Image, picture: Image) -> None:
         raise RequestError(message, param="mask")
 
 
-async def _input_image(url: str, runtime: Runtime, param: str, limit: int) -> Image:
+def own_name(url: str, base: str) -> str | None:
+    """Give what *url* names below the gateway's own ``/image/``; None if it leads elsewhere.
+
+    The gateway may not be allowed to fetch from its own address, and need not.
+    """
+    if not url.startswith(("http://", "https://")):
+        return None
+    try:
+        asked, home = URL(url), URL(f"{base}/image/")
+        own = _place(asked) == _place(home) and asked.path.startswith(home.path)
+    except ValueError:
+        return None
+    # With a query it is a copy, perhaps of a signed link: those are served, not stored.
+    return asked.path.removeprefix(home.path) if own and not (asked.query_string or asked.user) else None
+
+
+def _place(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.host, url.port
+
+
+async def _stored(name: str, runtime: Runtime, param: str, limit: int) -> bytes:
+    """Read a picture of the gateway itself; whoever knows its key may see it."""
+    read = read_key(name)
+    found = await find_picture(outer(runtime.storages), read[0]) if read else None
+    if read is None or found is None or not fits(read[1], found.meta.media_type):
+        message = f"{param}: there is no such picture here, or it has expired"
+        raise RequestError(message, param=param, code="picture_not_found")
+    if found.meta.length > limit:
+        message = f"{param}: the picture has {found.meta.length} bytes; at most {limit} are taken"
+        raise RequestError(message, param=param, code="invalid_image")
+    return await found.body.read()
+
+
+async def _fetched(url: str, runtime: Runtime, param: str, limit: int) -> bytes:
     if not url.startswith(("data:", "http://", "https://")):
         raise RequestError(f"{param} must be a data:, http: or https: URL", param=param)
     try:
-        data = await runtime.fetcher.fetch(url, limit=limit)
+        return await runtime.fetcher.fetch(url, limit=limit)
     except BlockedAddressError as error:
         raise RequestError(f"{param}: {error.message}", param=param, code=error.code) from None
     except UpstreamError as error:
         raise RequestError(
             f"{param} could not be fetched: {error.message}", param=param, code="invalid_image"
         ) from None
-    return await checked_image(data, runtime, param)

@@ -7,10 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.collection import all_pictures, delete_everywhere, outer
+from gateway.collection import all_pictures, delete_everywhere, find_picture, outer
 from gateway.contracts import Storage
 from gateway.endpoints.answers import CALLER, json_response, picture_url
-from gateway.endpoints.image import find_picture
 from gateway.endpoints.paging import page_limit
 from gateway.errors import NotFoundError, RequestError
 from gateway.serving import read_key

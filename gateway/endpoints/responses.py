@@ -48,7 +48,7 @@ async def _with_pictures(request: web.Request, runtime: Runtime, call: Responses
     images = [await _picture(request, runtime, address) for address in call.pictures]
     if not images or not call.mask:
         return replace(asked, images=tuple(images))
-    (mask,) = await input_images([call.mask], runtime, param="input_image_mask")
+    (mask,) = await input_images([call.mask], request, param="input_image_mask")
     check_mask(mask, images[0])
     return replace(asked, images=tuple(images), mask=mask)
 
@@ -57,7 +57,7 @@ async def _picture(request: web.Request, runtime: Runtime, address: str) -> Imag
     """Give an input picture: from its URL, or from the job that an earlier image call was."""
     found = DRAWN.fullmatch(address)
     if not found:
-        return (await input_images([address], runtime, param="input"))[0]
+        return (await input_images([address], request, param="input"))[0]
     job, place = runtime.jobs.get(f"job_{found[1]}", request[CALLER]), int(found[2] or 0)
     message = f"input: the picture {address} is not known (any more); send the item with its result"
     unknown = RequestError(message, param="input", code="picture_not_found")

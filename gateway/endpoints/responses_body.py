@@ -56,7 +56,7 @@ def parse_responses(body: Mapping[str, Any], chat: Chat) -> ResponsesCall:
         raise RequestError("action is 'edit', but input has no picture to change", param="tools")
     mask = _mask(tool, pictures)
     models = tuple(filter(None, (text_field(tool, "model", limit=300), text_field(body, "model", limit=300))))
-    unused = _unused(body, action, pictures)
+    unused = ("input_image",) if action == "generate" and pictures else ()
     asked = _picture_request(body, tool, chat, text)
     asked = replace(asked, model=models[-1] if models else "", unknown=shortened((*unused, *asked.unknown)))
     return ResponsesCall(
@@ -90,13 +90,26 @@ def _image_tool(body: Mapping[str, Any]) -> Mapping[str, Any]:
     for place, tool in enumerate(tools or []):
         if not isinstance(tool, Mapping):
             raise RequestError(f"tools[{place}] must be an object, not {describe(tool)}", param="tools")
-    found = [tool for tool in tools or [] if tool.get("type") == TOOL]
-    if len(found) != 1:
-        kinds = ", ".join(repr(tool.get("type"))[:40] for tool in tools or []) or "nothing"
-        raise RequestError(f"tools has {kinds}; {SERVED}", param="tools", code="unsupported_tools")
+        if tool.get("type") != TOOL:
+            raise _unsupported(f"tools[{place}] is {_named(tool)}; {SERVED}")
+    if not tools:
+        raise _unsupported(f"tools is missing; {SERVED}")
+    if len(tools) > 1:
+        raise _unsupported(f"tools[1] is {TOOL} a second time; {SERVED}")
     if not _may_draw(body.get("tool_choice")):
         raise RequestError(f"tool_choice forbids the only tool there is; {SERVED}", param="tool_choice")
-    return {name: value for name, value in found[0].items() if name != "type"}
+    return {name: value for name, value in tools[0].items() if name != "type"}
+
+
+def _named(tool: Mapping[str, Any]) -> str:
+    """Name a tool by its type, and by its own name if it has one: ``'function' (get_weather)``."""
+    inner = tool.get("function")
+    name = tool.get("name") or (inner.get("name") if isinstance(inner, Mapping) else None)
+    return f"{tool.get('type')!r:.60}" + (f" ({name:.60})" if isinstance(name, str) else "")
+
+
+def _unsupported(message: str) -> RequestError:
+    return RequestError(message, param="tools", code="unsupported_tools")
 
 
 def _may_draw(choice: object) -> bool:
@@ -122,13 +135,6 @@ def _picture_request(body: Mapping[str, Any], tool: Mapping[str, Any], chat: Cha
     beside = {name: body[name] for name in EXTRAS if name in body}
     asked = {**beside, **{name: value for name, value in tool.items() if name not in ("action", "input_image_mask")}}
     return with_ratio_of_prompt(image_request(asked, chat, text), asked, chat, "input")
-
-
-def _unused(body: Mapping[str, Any], action: str, pictures: tuple[str, ...]) -> tuple[str, ...]:
-    """Name what was sent in vain, for the receipt."""
-    others = {str(tool.get("type"))[:60] for tool in body["tools"] if tool.get("type") != TOOL}
-    names = [f"tools.{kind}" for kind in sorted(others)]
-    return (*names, *(["input_image"] if action == "generate" and pictures else []))
 
 
 def _echo(body: Mapping[str, Any], tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.endpoints.pieces import Base64
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_input import CALL
-from gateway.endpoints.sse import Stream, open_stream
+from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
 from gateway.errors import GatewayError
 from gateway.job import Job
 from gateway.runtime import RUNTIME
@@ -65,6 +65,7 @@ async def stream_response(request: web.Request, job: Job, response: Response) ->
     """Stream the response; one that fails ends with ``response.failed``, since no status can follow any more."""
     runtime = request.app[RUNTIME]
     with runtime.jobs.reading(job):
+        await job.begin(FIRST_STEP)
         async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, answer):
             events = Events(stream, response)
             await events.tell_response("created", response.begun())

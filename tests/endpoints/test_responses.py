@@ -204,15 +204,69 @@ async def test_the_tool_may_name_the_model(gateway: Gateway) -> None:
 
 
 async def test_what_is_sent_in_vain_stands_in_the_receipt(gateway: Gateway) -> None:
-    """Other tools, unknown fields of the tool, and pictures that a new drawing does not use are told as dropped."""
-    tools = [{**TOOL, "action": "generate", "complexity": "high"}, {"type": "web_search"}]
+    """Unknown fields of the tool, and pictures that a new drawing does not use, are told as dropped."""
+    tools = [{**TOOL, "action": "generate", "complexity": "high"}]
     body = {"model": "demo", "input": [message(picture())], "tools": tools, "temperature": 1, "reasoning": {}}
     answer = await gateway.post("/v1/responses", body)
 
     assert answer.status == 200
     assert answer.json["output"][0]["action"] == "generate"
     dropped = {change["name"] for change in answer.json["gateway"]["receipt"]["dropped"]}
-    assert dropped == {"complexity", "tools.web_search", "input_image"}
+    assert dropped == {"complexity", "input_image"}
+
+
+FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "named"),
+    [
+        ([TOOL, FUNCTION], "tools[1] is 'function' (get_weather)"),
+        ([FUNCTION, TOOL], "tools[0] is 'function' (get_weather)"),
+        ([TOOL, {"type": "function", "function": {"name": "old_form"}}], "tools[1] is 'function' (old_form)"),
+        ([TOOL, {"type": "web_search"}], "tools[1] is 'web_search';"),
+        ([TOOL, {"type": "mcp", "server_label": "x"}], "tools[1] is 'mcp';"),
+        ([TOOL, {"type": "custom", "name": "y" * 5000}], "tools[1] is 'custom' (yyy"),
+        ([TOOL, {}], "tools[1] is None;"),
+        ([TOOL, {"type": {"a": ["b"] * 5000}}], "tools[1] is {'a': ['b'"),
+        ([TOOL, TOOL], "tools[1] is image_generation a second time"),
+        ([], "tools is missing"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_tool_that_is_not_served_is_named_with_its_place(
+    gateway: Gateway, tools: list[Any], named: str, stream: bool
+) -> None:
+    """Drawn without it, a client would wait for a call of its function that never comes."""
+    body = {"model": "demo", "input": "a fox", "tools": tools, "stream": stream}
+    answer = await gateway.post("/v1/responses", body)
+
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "unsupported_tools", "tools")
+    assert named in answer.error["message"]
+    assert "image_generation" in answer.error["message"]
+    assert len(answer.text) < 1000
+    assert (await gateway.get("/v1/jobs")).json["data"] == []
+
+
+async def test_a_refusal_at_once_has_a_status_in_streams_too(aiohttp_server: AiohttpServer, tmp_path: Path) -> None:
+    """A blocked word and a spent limit are known before the first event: the SDK raises them as what they are."""
+    yaml = DEMO.replace("models: {demo: {", "models: {demo: {middlewares: [words, limits], ")
+    yaml += "middlewares:\n  words: {use: blocklist, words: [axe]}\n  limits: {use: limits, images: 1/day}\n"
+    gateway = await start(aiohttp_server, yaml, tmp_path)
+    async with client(gateway) as sdk:
+
+        async def streamed(words: str) -> list[Any]:
+            stream = await sdk.responses.create(model="demo", input=words, tools=[TOOL], stream=True)
+            return [event async for event in stream]
+
+        with pytest.raises(openai.BadRequestError) as blocked:
+            await streamed("an axe")
+        assert (await streamed("a fox"))[-1].type == "response.completed"
+        with pytest.raises(openai.RateLimitError) as spent:
+            await streamed("a fox")
+
+    assert blocked.value.code == "content_policy_violation"
+    assert spent.value.code == "rate_limit_exceeded"
 
 
 async def test_a_ratio_in_the_words_is_the_size(gateway: Gateway) -> None:
