@@ -98,11 +98,12 @@ class Admission:
             self._ticker.cancel()
 
     def _admit(self) -> None:
-        for job in tuple(self._returning):
-            if not self._line.would_wait(job.caller.name):
+        for job, ready in tuple(self._returning.items()):
+            # One that was cancelled a moment ago has not yet taken itself out.
+            if not ready.done() and not self._line.would_wait(job.caller.name):
                 self._line.take(job.caller.name)
                 job.state, job.aside = "running", False
-                self._returning.pop(job).set_result(None)
+                ready.set_result(None)
         # Whoever waits was promised a picture: while memory is short they get theirs one after the other.
         while self._line.waiting and not (self._line.running and self._memory.full):
             following = self._line.following()
