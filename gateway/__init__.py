@@ -43,11 +43,24 @@ from gateway.errors import (
 from gateway.hookspecs import hookimpl
 from gateway.imaging import inspect
 from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
+from gateway.object_body import ObjectBody
 from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words, split_keys
 from gateway.picture_entries import Entry, PictureEntries
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
-from gateway.pictures import is_alive, is_key, is_whole, pack_meta, pack_small, seal, settle, unpack_meta, unpack_small
+from gateway.pictures import (
+    is_alive,
+    is_key,
+    is_public,
+    is_whole,
+    pack_meta,
+    pack_small,
+    public_part,
+    seal,
+    settle,
+    unpack_meta,
+    unpack_small,
+)
 from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import encode_picture, finish, open_picture
@@ -113,6 +126,7 @@ __all__ = [
     "MisconfiguredError",
     "NotAnImageError",
     "NotFoundError",
+    "ObjectBody",
     "ObjectStore",
     "Observer",
     "Optimizer",
@@ -170,6 +184,7 @@ __all__ = [
     "is_alive",
     "is_key",
     "is_picture",
+    "is_public",
     "is_refusal",
     "is_whole",
     "may_follow",
@@ -180,6 +195,7 @@ __all__ = [
     "pack_small",
     "poll",
     "prompt_of_answer",
+    "public_part",
     "read_usage",
     "repaint_mask",
     "retry_after",

@@ -18,6 +18,7 @@ from gateway.values import PictureMeta
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}")
 UNPACKED_LIMIT = 2**20
 INLINE = 2**18
+PRIVATE = "private"
 
 
 def is_key(text: str) -> bool:
@@ -85,6 +86,16 @@ def unpack_small(text: str) -> PictureMeta:
 def is_whole(meta: PictureMeta) -> bool:
     """Say whether `pack_small` kept the details."""
     return not meta.details.get("left_out")
+
+
+def public_part(meta: PictureMeta) -> PictureMeta:
+    """Give what whoever sees the picture may know of it: no owner, no model, no details; `is_public` tells."""
+    return replace(meta, owner="", model="", details={"left_out": PRIVATE})
+
+
+def is_public(meta: PictureMeta) -> bool:
+    """Say whether `public_part` made it."""
+    return meta.details.get("left_out") == PRIVATE
 
 
 def _squeeze(packed: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -47,8 +48,8 @@ async def serve_picture(
     kept = caching(found.meta, now, min(settings.max_age, link.expires - now) if link else settings.max_age)
     if transform.needed:
         return await _serve_copy(request, found, transform, cache, kept, attached)
-    if found.redirect and request.method == "GET" and not attached:
-        return web.Response(status=302, headers={"Location": found.redirect, "Cache-Control": "no-store"})
+    if attached:
+        found = replace(found, redirect=None)
     shown = Shown(found.meta.media_type, found.meta.length, found.meta.sha256)
     headers = _headers(found, shown, transform, kept, attached)
     return await _answer(request, found, shown, headers, None)
@@ -98,6 +99,9 @@ async def _answer(
         return web.Response(status=304, headers=headers)
     if verdict == 412:
         return _refusal(412, "the picture is not the one that If-Match or If-Unmodified-Since names", {})
+    if data is None and found.redirect and request.method == "GET":
+        # Kept by nobody: the link ends before the picture does, and a deleted picture has none.
+        return web.Response(status=302, headers={"Location": found.redirect, "Cache-Control": "no-store"})
     part = wanted_part(request.headers, shown, found.meta.created) if request.method == "GET" else "all"
     if part == "beyond":
         return _refusal(416, "the range lies beyond the picture", {"Content-Range": f"bytes */{shown.length}"})

@@ -7,16 +7,17 @@ import hashlib
 import logging
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from gateway import (
     Duration,
+    ObjectBody,
     ObjectStore,
     PictureMeta,
     Secret,
@@ -26,9 +27,11 @@ from gateway import (
     hookimpl,
     is_alive,
     is_key,
+    is_public,
     is_whole,
     pack_meta,
     pack_small,
+    public_part,
     seal,
     settle,
     unpack_meta,
@@ -36,9 +39,10 @@ from gateway import (
 )
 
 log = logging.getLogger(__name__)
+Names = list[str]
 SCHEMES = ("s3://", "s3a://", "gs://", "az://", "azure://", "abfs://", "abfss://")
-PART = 2 * 2**20
 META = "gatewaymeta"
+JSON = {"Content-Type": "application/json"}
 META_LIMIT = 1500  # all meta data of an S3 object together may have 2 KB
 LATEST = 10**13
 READ_AT_ONCE = 16
@@ -46,32 +50,6 @@ ORPHAN_AGE = 3600
 TRIES = 4
 FIRST_WAIT, LONGEST_WAIT = (0.1, 0.3), {"max_backoff": timedelta(seconds=2)}
 SWEEP_AT_LEAST, SWEEP_AT_MOST = 3600, 60
-
-
-@dataclass(slots=True)
-class ObjectBody:
-    """A picture's object, read in parts, so that a slow reader never holds a connection to the store."""
-
-    meta: PictureMeta
-    _store: ObjectStore = field(repr=False)
-    _name: str
-    _tag: str | None
-    _first: Any = field(repr=False)
-    path: Path | None = None
-
-    async def read(self) -> bytes:
-        return b"".join([part async for part in self.stream(0, self.meta.length)])
-
-    async def stream(self, start: int, end: int) -> AsyncIterator[bytes]:
-        first, self._first = self._first, None
-        if first is not None and start < min(PART, end):
-            part = await self._store.bytes_of(first)
-            yield part[start:end]
-            start = max(start, min(PART, self.meta.length))
-        while start < end:
-            part = await self._store.part(self._name, start, min(end, start + PART), self._tag)
-            yield part
-            start += len(part)
 
 
 @dataclass
@@ -82,6 +60,9 @@ class S3:
     presigned URL that lives *link* seconds; ``through`` lets no reader see the store. Each call may take *timeout* with
     its retries, *at_once* of them run together. *extra* are further settings by the names obstore has for them.
     *required* refuses to start while the store is down. Beside each picture lies a small object under ``index/``.
+
+    A reader by a presigned URL sees all that the picture's own object bears. So with ``redirect`` owner, prompt and
+    receipt lie in one more object, under ``about/``; pictures that were stored without it are served through.
     """
 
     bucket: str = ""
@@ -163,23 +144,26 @@ class S3:
         if not is_key(meta.key):
             raise StorageError("this is not a picture key")
         meta = settle(await seal(meta, data), self.ttl, self.clock())
-        index, name = self._index_of(meta), self.prefix + meta.key
-        attributes = self._attributes(meta)
-        await self._store.put(index, pack_meta(meta), {"Content-Type": "application/json"})
+        name, attributes = self.prefix + meta.key, self._attributes(meta)
+        beside = self._beside(meta, apart=self.serve == "redirect")
+        for each in beside:
+            await self._store.put(each, pack_meta(meta), JSON)
         if not await self._store.put(name, data, attributes, only_new=True):
-            await self._replace(meta, name, data, attributes)
+            await self._replace(meta, name, data, attributes, beside)
         self._due = min(self._due, meta.expires or self._due)
         return meta
 
-    async def _replace(self, meta: PictureMeta, name: str, data: bytes, attributes: dict[str, str]) -> None:
+    async def _replace(
+        self, meta: PictureMeta, name: str, data: bytes, attributes: dict[str, str], beside: Names
+    ) -> None:
         old = await self._store.head(name)
         before = self._meta_of(old.attributes) if old else None
         if old and (before is None or before.key != meta.key):
-            await self._store.delete([self._index_of(meta)])
+            await self._store.delete(beside)
             raise StorageError("something that is not a picture of this gateway lies at this key in the object store")
+        stale = await self._lying_beside(before) if before else []
         await self._store.put(name, data, attributes)
-        if before and self._index_of(before) != self._index_of(meta):
-            await self._store.delete([self._index_of(before)])
+        await self._store.delete([each for each in stale if each not in beside])
 
     async def get(self, key: str) -> StoredPicture | None:
         """Find a picture; what others put into the bucket is not found."""
@@ -187,16 +171,16 @@ class S3:
             return None
         name = self.prefix + key
         redirect = self.serve == "redirect"
-        found = await (self._store.head(name) if redirect else self._store.get(name, 0, PART))
+        found = await (self._store.head(name) if redirect else self._store.get(name, 0, ObjectBody.PART))
         meta = self._meta_of(found.attributes) if found else None
         if found is None or meta is None or meta.key != key or not is_alive(meta, self.clock()):
             return None
         if found.meta["size"] != meta.length:
             raise StorageError(f"picture {key} is damaged in the object store: its length differs")
-        if not is_whole(meta):
-            meta = await self._described(self._index_of(meta)) or meta
+        link = await self._link(meta, name) if redirect and is_public(meta) else None
+        meta = await self._completed(meta)
         body = ObjectBody(meta, self._store, name, found.meta["e_tag"], None if redirect else found)
-        return StoredPicture(meta, body, await self._link(meta, name) if redirect else None)
+        return StoredPicture(meta, body, link)
 
     async def _link(self, meta: PictureMeta, name: str) -> str:
         remaining = self.link if meta.expires is None else meta.expires - self.clock()
@@ -209,8 +193,9 @@ class S3:
         meta = self._meta_of(found.attributes) if found else None
         if meta is None:
             return False
+        beside = await self._lying_beside(meta)
         await self._store.delete([self.prefix + key])
-        await self._store.delete([self._index_of(meta)])
+        await self._store.delete(beside)
         return is_alive(meta, self.clock())
 
     async def list(self, owner: str | None = None) -> AsyncIterator[PictureMeta]:
@@ -225,7 +210,7 @@ class S3:
                     yield meta
 
     async def sweep(self) -> int:
-        """Remove what expired, and index entries older than an hour whose picture never came.
+        """Remove what expired, and what lies beside no picture for more than an hour, since that one never came.
 
         Looks at most once a minute and only when something is due, since each look lists the bucket.
         """
@@ -243,7 +228,12 @@ class S3:
 
     async def _sweep(self, now: float) -> int:
         keys = {name.rsplit("/", 1)[-1] async for name, _ in self._store.list(self.prefix, deep=False)}
-        dead, orphans = [], []
+        dead, orphans, about = [], [], defaultdict[str, Names](list)
+        async for name, modified in self._store.list(self.prefix + "about/"):
+            key = name.rsplit("/", 1)[-1].partition(".")[0]
+            about[key].append(name)
+            if key not in keys and now - modified > ORPHAN_AGE:
+                orphans.append(name)
         async for name, modified in self._store.list(self.prefix + "index/"):
             ends, key = _ends(name), _key(name)
             if ends is not None and ends <= now:
@@ -253,20 +243,42 @@ class S3:
             elif ends is not None:
                 self._due = min(self._due, ends)
         for index, name in dead:
-            await self._store.delete([name])
+            await self._store.delete([name, *about[_key(name)]])
             await self._store.delete([index])
         await self._store.delete(orphans)
         return len(dead) + len(orphans)
 
-    async def _described(self, index: str) -> PictureMeta | None:
-        found = await self._store.get(index)
+    async def _completed(self, meta: PictureMeta) -> PictureMeta:
+        """Add to what a picture's own object tells what lies beside it."""
+        if is_whole(meta):
+            return meta
+        found = await self._described(self._about(meta) if is_public(meta) else self._index_of(meta))
+        if found is None:
+            log.warning("object store: what is known of picture %s is not there", meta.key)
+            return meta
+        return replace(meta, owner=found.owner, model=found.model, details=found.details)
+
+    async def _described(self, name: str) -> PictureMeta | None:
+        found = await self._store.get(name)
         if found is None:
             return None
         try:
             return unpack_meta(await self._store.bytes_of(found))
         except ValueError:
-            log.warning("object store: %s is not an index entry", index)
+            log.warning("object store: %s is not an index entry", name)
             return None
+
+    async def _lying_beside(self, meta: PictureMeta) -> Names:
+        """Name what lies beside a picture of which its own object tells *meta*."""
+        apart = is_public(meta)
+        return self._beside(await self._completed(meta) if apart else meta, apart)
+
+    def _beside(self, meta: PictureMeta, apart: bool) -> Names:
+        return [self._index_of(meta), self._about(meta)] if apart else [self._index_of(meta)]
+
+    def _about(self, meta: PictureMeta) -> str:
+        # Named by the bytes as well: a picture that replaces another never takes from it what is known of it.
+        return f"{self.prefix}about/{meta.key}.{meta.sha256[:16]}"
 
     def _meta_of(self, attributes: Mapping[str, str]) -> PictureMeta | None:
         try:
@@ -280,7 +292,7 @@ class S3:
             "Content-Type": meta.media_type,
             "Content-Disposition": f'inline; filename="{meta.key}.{extension}"',
             "Cache-Control": f"public, max-age={int(min(self.link, self.ttl or self.link))}",
-            META: pack_small(meta, META_LIMIT),
+            META: pack_small(public_part(meta) if self.serve == "redirect" else meta, META_LIMIT),
         }
 
     def _index_of(self, meta: PictureMeta) -> str:

@@ -366,6 +366,32 @@ async def test_a_redirect_is_not_kept(served):
     assert (await client.get(f"/image/{KEY}?w=64", allow_redirects=False)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-None-Match": ETAG}, 304),
+        ({"If-None-Match": f'"other", W/{ETAG}'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"other"'}, 302),
+        ({"If-Modified-Since": formatdate(NOW - 100, usegmt=True)}, 304),
+        ({"If-Modified-Since": formatdate(NOW - 1000, usegmt=True)}, 302),
+        ({"If-None-Match": '"other"', "If-Modified-Since": formatdate(NOW, usegmt=True)}, 302),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": ETAG, "Range": "bytes=0-9"}, 302),
+    ],
+)
+async def test_conditions_are_answered_before_a_redirect(served, headers, status):
+    """Who has the picture already is told so here and need not ask the store; HEAD and GET agree."""
+    client = await served(Parts(redirect="https://store.example/signed?x=1"))
+    told = await client.head(f"/image/{KEY}", allow_redirects=False)
+    response = await client.get(f"/image/{KEY}", allow_redirects=False, headers=headers)
+
+    assert told.headers["ETag"] == ETAG
+    assert response.status == status
+    assert ("Location" in response.headers) == (status == 302)
+    assert response.headers.get("ETag", ETAG) == ETAG
+
+
 async def test_smaller_and_converted_copies(served, storage):
     """?w= ?h= ?format= ?quality= give a copy with its own tag; the same again is not made again."""
     client = await served(storage, cache=DerivedCache(10**6))

@@ -90,16 +90,19 @@ def make_disk(request):
     return make
 
 
-def make_s3(request):
-    server, prefix = request.getfixturevalue("seaweed"), f"t{uuid.uuid4().hex}"
+def make_s3(serve):
+    def make_for(request):
+        server, prefix = request.getfixturevalue("seaweed"), f"t{uuid.uuid4().hex}"
 
-    def make(ttl, clock):
-        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
-        storage = S3(bucket=server.bucket, endpoint=server.endpoint, prefix=prefix, ttl=ttl, **keys)
-        storage.clock = clock
-        return storage
+        def make(ttl, clock):
+            keys = {"access_key": server.access_key, "secret_key": server.secret_key, "serve": serve}
+            storage = S3(bucket=server.bucket, endpoint=server.endpoint, prefix=prefix, ttl=ttl, **keys)
+            storage.clock = clock
+            return storage
 
-    return make
+        return make
+
+    return make_for
 
 
 def make_redis(request):
@@ -149,7 +152,8 @@ class Chained(Tiered):
         await self._last.__aexit__(*reason)
 
 
-MAKERS = {"memory": make_memory, "disk": make_disk, "s3": make_s3, "redis": make_redis}
+MAKERS = {"memory": make_memory, "disk": make_disk, "s3": make_s3("through"), "redis": make_redis}
+MAKERS |= {"s3-redirect": make_s3("redirect")}
 MAKERS |= {"cloudflare_kv": make_cloudflare_kv, "tiered": make_tiered("all"), "tiered-last": make_tiered("last")}
 FORGETFUL = {"memory"}
 SWEPT_BY_ITSELF = {"cloudflare_kv"}

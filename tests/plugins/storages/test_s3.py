@@ -1,9 +1,13 @@
 """S3 that is down, slow, cut, refusing, or that somebody else writes into."""
 
 import asyncio
+import base64
 import importlib.util
 import time
 import uuid
+import zlib
+from contextlib import suppress
+from dataclasses import replace
 
 import aiohttp
 import obstore
@@ -15,10 +19,13 @@ from yarl import URL
 from gateway import Secret, StorageDownError, StorageError
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 from tests.plugins.storages.rude_proxy import RudeProxy
+from tests.plugins.storages.s3_front import front_of, refusal
 from tests.plugins.storages.servers import Seaweed
 
 KEY = "k" * 40
 DATA = PNG + bytes(range(256)) * 12_000
+SMALL = PNG + bytes(range(256))
+BROKEN = refusal(500, "InternalError")
 
 
 @pytest.fixture
@@ -45,6 +52,12 @@ def bucket(seaweed):
         secret_access_key=seaweed.secret_key,
         client_options={"allow_http": True},
     )
+
+
+@pytest.fixture
+async def front(seaweed):
+    async with front_of(seaweed.endpoint) as front:
+        yield front
 
 
 async def test_what_was_acknowledged_survives_a_kill(tmp_path):
@@ -223,6 +236,123 @@ async def test_redirects_to_a_link_that_ends_in_time(make):
         async with session.get(url.replace(KEY, "another-key")) as response:
             assert response.status in (403, 404)
         assert await (await storage.get(KEY)).body.read() == DATA
+
+
+SECRETS = {"prompt": "my-private-words", "original": "a secret", "job": "job_1", "receipt": {"target": "my-backend"}}
+
+
+def unpacked(headers):
+    """Give all that headers tell, base64 and zlib undone."""
+    told = str(dict(headers))
+    for value in headers.values():
+        with suppress(ValueError, zlib.error):
+            told += zlib.decompress(base64.b64decode(value)).decode(errors="replace")
+    return told
+
+
+async def test_a_presigned_link_shows_nothing_but_the_picture(make):
+    """Whoever has the link reads no owner, model, prompt or receipt in the store's answer; the owner reads them all."""
+    meta = picture("shared-picture", data=DATA, owner="ann-the-owner", model="my-model", details=SECRETS)
+    async with make(serve="redirect") as storage, aiohttp.ClientSession() as session:
+        await storage.put(meta, DATA)
+        found = await storage.get(meta.key)
+        async with session.get(found.redirect) as response:
+            told = unpacked(response.headers)
+            assert await response.read() == DATA
+
+        assert (found.meta.owner, found.meta.model, found.meta.details) == (meta.owner, meta.model, SECRETS)
+        assert meta.key in told
+        for secret in ("ann-the-owner", "my-model", "my-private-words", "a secret", "job_1", "my-backend", 'owner":"a'):
+            assert secret not in told
+        [each] = [each async for each in storage.list("ann-the-owner")]
+        assert each.details == SECRETS
+
+
+@pytest.mark.parametrize("details", [SECRETS, SECRETS | {"long": "word " * 2000}])
+async def test_pictures_that_were_served_through_get_no_link(make, details):
+    """What was stored before *serve* became redirect bears its meta data itself: it is served by the gateway."""
+    meta = picture(data=DATA, details=details)
+    async with make() as storage:
+        await storage.put(meta, DATA)
+    async with make(serve="redirect") as storage:
+        found = await storage.get(KEY)
+        assert (found.redirect, await found.body.read(), found.meta.details) == (None, DATA, details)
+        await storage.put(found.meta, DATA)
+        assert (await storage.get(KEY)).redirect
+    async with make() as storage:
+        found = await storage.get(KEY)
+        assert (found.redirect, await found.body.read(), found.meta) == (None, DATA, replace(meta, expires=None))
+        await storage.put(found.meta, DATA)
+        assert await listed(storage, "ann") == [KEY]
+        assert await storage.delete(KEY) is True
+
+
+@pytest.mark.parametrize("change", ["delete", "expire", "through", "redirect"])
+async def test_nothing_is_left_of_a_picture_that_goes(make, bucket, change):
+    """Deleted, expired or stored again in either way: no object stays beside it that is not its own."""
+    clock = Clock(time.time())
+    storage = make(serve="redirect", ttl=50.0)
+    storage.clock = clock
+    async with storage:
+        await storage.put(picture(data=DATA), DATA)
+        if change == "delete":
+            assert await storage.delete(KEY) is True
+        elif change == "expire":
+            clock.now += 60
+            assert await storage.sweep() == 1
+        else:
+            clock.now += 1
+            async with make(serve=change) as again:
+                await again.put(picture(data=PNG), PNG)
+    names = [entry["path"] async for page in obstore.list(bucket, prefix=make.prefix) for entry in page]
+    assert len(names) == {"delete": 0, "expire": 0, "through": 2, "redirect": 3}[change]
+
+
+@pytest.mark.parametrize("left", [1, 2])
+async def test_a_crash_before_the_picture_leaves_nothing(make, bucket, left):
+    """Only the objects beside it, or one of them, were written: there is no picture, and in an hour nothing."""
+    clock = Clock(time.time())
+    storage = make(serve="redirect")
+    storage.clock = clock
+    async with storage:
+        await storage.put(picture("another-picture"), PNG)
+        meta = await storage.put(picture(), PNG)
+        for name in (f"{make.prefix}/{KEY}", storage._about(meta))[: 3 - left]:
+            await obstore.delete_async(bucket, name)
+        assert await storage.get(KEY) is None
+        clock.now += 120
+        assert await storage.sweep() == 0
+        clock.now += 4000
+        assert await storage.sweep() == left
+        assert await listed(storage) == ["another-picture"]
+        assert (await storage.get("another-picture")).meta.owner == "ann"
+    names = [entry["path"] async for page in obstore.list(bucket, prefix=make.prefix) for entry in page]
+    assert len(names) == 3
+
+
+async def test_a_replacement_that_broke_off_takes_nothing_from_the_picture(make, front):
+    """What is known of the new picture was written and its bytes were not: the old one is whole, with its owner."""
+    async with make(serve="redirect", endpoint=front.base) as storage:
+        await storage.put(picture(data=SMALL, details=SECRETS), SMALL)
+        front.only, front.always = lambda request: request.path.endswith(KEY) and request.method == "PUT", BROKEN
+        with pytest.raises(StorageDownError):
+            await storage.put(picture(data=PNG, owner="bob"), PNG)
+        front.mend()
+
+        found = await storage.get(KEY)
+        assert (found.meta.owner, found.meta.details, await found.body.read()) == ("ann", SECRETS, SMALL)
+
+
+async def test_a_picture_whose_description_is_lost_is_nobodys(make, bucket, caplog):
+    """It is still shown to whoever has its key; the log says what is missing."""
+    async with make(serve="redirect") as storage:
+        meta = await storage.put(picture(), PNG)
+        await obstore.delete_async(bucket, storage._about(meta))
+        found = await storage.get(KEY)
+
+        assert (found.meta.owner, found.meta.sha256, bool(found.redirect)) == ("", meta.sha256, True)
+        assert KEY in caplog.text
+        assert await storage.delete(KEY) is True
 
 
 async def test_index_entries_without_picture_are_swept(make, bucket):
