@@ -45,7 +45,8 @@ class Limits:
         if len(self._taken) >= SWEEP_AT:
             self._forget_old(now)
         taken = self._taken.setdefault(caller, deque())
-        while taken and taken[0] <= now - limit.period:
+        # Reckoned as it is told below: by the other side of the sum, rounding would keep who came in time.
+        while taken and taken[0] + limit.period <= now:
             taken.popleft()
         if len(taken) + count > limit.count:
             # The place is free when the oldest that stands in the way leaves the window.
