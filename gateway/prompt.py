@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.errors import RequestError
 from gateway.values import Size
@@ -17,14 +17,14 @@ NUMBER = rf"{DIGIT}{{1,4}}(?:[.．]{DIGIT}{{1,3}})?"
 
 RATIO = re.compile(
     rf"(?P<label>(?<!\S)(?:--|—|–)(?:ar|aspect)[\s=]+)?"
-    rf"(?<![A-Za-z0-9０-９:：∶])(?<!{DIGIT}[.．])"
+    rf"(?<![0-9０-９:：∶])(?<!{DIGIT}[.．])(?<!^[A-Za-z])(?<![^A-Za-z][A-Za-z])"
     rf"(?P<width>{NUMBER})(?P<gap>\s?){COLON}(?P=gap)(?P<height>{NUMBER})"
     rf"(?!{DIGIT}|\s?{COLON}\s?{DIGIT}|[A-Za-z%°])"
     rf"(?P<hyphen>-(?=[A-Za-z]))?"
 )
 LEGACY_RATIO = re.compile(r"(?<![0-9])([0-9]+:[0-9]+)(?:\s|\Z)")
 LEGACY_PAIR = re.compile(r"(?<![0-9])[0-9]+:[0-9]+")
-FLAG = re.compile(r"(?<![-\w])---(n?tl)(?![-\w])", re.IGNORECASE)
+FLAG = re.compile(r"(?<!-)---(n?tl)(?![-A-Za-z0-9_])", re.IGNORECASE)
 QUOTED = re.compile(
     r"""(?<!\w)"[^"\n]{1,300}"(?!\w)|“[^”\n]{1,300}”|「[^」\n]{1,300}」|『[^』\n]{1,300}』|«[^»\n]{1,300}»"""
 )
@@ -49,12 +49,16 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class PromptReading:
-    """What was read: *prompt* is empty if there was nothing but a ratio; *aspect_ratio* is None if none was known."""
+    """What was read: *prompt* is empty if there was nothing but a ratio; *aspect_ratio* is None if none was known.
+
+    *written* is the text as it was written, but for the *flags*.
+    """
 
     prompt: str
     size: Size
     aspect_ratio: str | None = None
     flags: frozenset[str] = frozenset()
+    written: str = ""
 
 
 def clean_text(text: str, limit: int = LONGEST, param: str = "prompt") -> str:
@@ -84,7 +88,8 @@ def read_prompt(text: str, ratios: Mapping[str, Size], default: Size, legacy: bo
     flags = frozenset(flag.lower() for flag in FLAG.findall(text)) if "---" in text else frozenset[str]()
     while flags and (found := FLAG.search(text)):
         text = _cut(text, found.start(), found.end())
-    return _read_legacy(text, ratios, default, flags) if legacy else _read_last(text, ratios, default, flags)
+    reading = _read_legacy(text, ratios, default, flags) if legacy else _read_last(text, ratios, default, flags)
+    return replace(reading, written=text.strip())
 
 
 def _read_last(text: str, ratios: Mapping[str, Size], default: Size, flags: frozenset[str]) -> PromptReading:

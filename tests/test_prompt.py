@@ -56,6 +56,8 @@ def read(text, **options):
         ("a cat (16:9 wide) at night", "a cat (wide) at night", "16:9"),
         ('a sign 16:9 "hello"', 'a sign "hello"', "16:9"),
         ("16:9 a cat 7:5", "a cat 7:5", "16:9"),
+        ("cat16:9", "cat", "16:9"),
+        ("a red cat16:9, at night", "a red cat, at night", "16:9"),
     ],
 )
 def test_ratio_is_read_and_taken_out(text, prompt, ratio):
@@ -99,6 +101,8 @@ def test_time_of_day_stays_beside_a_ratio(text, prompt):
         'a scoreboard that reads "4:3" in the rain',
         "一块写着「4:3」的牌子",
         "version v4:3",
+        "v4:3",
+        "a1b4:3",
         "version 1.1:1",
         "2.35:1 film still",
         "http://example.test:8080/",
@@ -131,6 +135,23 @@ def test_flags_are_taken_out_wherever_they_stand():
     assert reading.prompt == "a cat ---"
     assert reading.aspect_ratio == "16:9"
     assert reading.flags == {"tl", "ntl"}
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "written"),
+    [
+        ("a red fox ---ntl 3:4", "a red fox", "a red fox 3:4"),
+        ("a red fox---tl 3:4", "a red fox", "a red fox 3:4"),
+        ("一只狐狸---ntl 3:4", "一只狐狸", "一只狐狸 3:4"),
+        ("---tl一只狐狸", "一只狐狸", "一只狐狸"),
+        ("a fox ----tl ---tlx", "a fox ----tl ---tlx", "a fox ----tl ---tlx"),
+    ],
+)
+def test_what_was_written_bears_no_flag(text, prompt, written):
+    """As with Worker A: the ratio stays in what the answer calls the original prompt, the flag does not."""
+    reading = read_prompt(text, RATIOS, SQUARE)
+
+    assert (reading.prompt, reading.written) == (prompt, written)
 
 
 @pytest.mark.parametrize(

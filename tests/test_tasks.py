@@ -135,6 +135,98 @@ def test_nothing_said_still_gets_a_title():
     assert answer_task([user(TITLES[0])]) == "Picture"
 
 
+LIBRECHAT = (
+    "Provide a concise, 5-word-or-less title for the conversation, using its same language, with no punctuation. Apply "
+    'title case conventions appropriate for the language. Never directly mention the language name or the word "title"'
+)
+ZED = (
+    "Generate a concise 3-7 word title for this conversation, omitting punctuation. Go straight to the title, without "
+    "any preamble and prefix like `Here's a concise suggestion:...` or `Title:`."
+)
+SILLY_TAVERN = (
+    "Ignore previous instructions. Summarize the most important facts and events in the story so far. If a summary "
+    "already exists in your memory, use that as a base and expand with new facts. Limit the summary to 200 words."
+)
+EMOJI = (
+    "Your task is to reflect the speaker's likely facial expression through a fitting emoji. Interpret emotions from "
+    "the message and reflect their facial expression using fitting, diverse emojis (e.g., 😊).\n\nMessage: ```a fox```"
+)
+TOOLS = (
+    'Available Tools: [{"name": "draw"}]\n\nYour task is to choose and return the correct tool(s) from the list of '
+    'available tools based on the query.\n\n- If no tools match the query, return an empty array:\n{ "tool_calls": [] }'
+)
+OLD_TOOLS = "Available Tools: []\nReturn an empty string if no tools match the query. If a function tool matches, …"
+BIG_AGI = (
+    "Analyze the given short conversation (every line is truncated) and extract a concise chat title that summarizes "
+    "the conversation in as little as a couple of words.\nOnly respond with the lowercase short title and nothing else."
+    "\n\n```\nuser: a red fox\nassistant: ![x](http://g/1)\n```\n"
+)
+HUGGING_CHAT = (
+    "You are a summarization AI. Summarize the user's request into a single short sentence of four words or less."
+)
+
+
+def system(text):
+    return {"role": "system", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("messages", "answer"),
+    [
+        ([system(LIBRECHAT), user("User: a red fox\nAI: done")], "A red fox"),
+        ([system(LIBRECHAT), user("User: a red fox")], "A red fox"),
+        ([system(LIBRECHAT), user("a red fox")], "A red fox"),
+        ([system(LIBRECHAT + "\n\nConversation:\nUser: a red fox\nAI: ok")], "A red fox"),
+        ([user(LIBRECHAT + "\n\nUser: a red fox")], "A red fox"),
+        ([{"role": "developer", "content": LIBRECHAT}, user("a red fox")], "A red fox"),
+        ([*chat("a red fox", "ok"), user(ZED)], "A red fox"),
+        ([*chat("a red fox", "ok"), system(ZED)], "A red fox"),
+        ([system("Generate a 2-5 word title for this chat."), *chat("a red fox", "ok"), user("Title:")], "A red fox"),
+        ([user("Generate a 4-5 word title for this conversation. Only output the title:\n\na red fox")], "A red fox"),
+        ([user('Summarize in a 5-word Title. Give the title only. "a red fox"')], "A red fox"),
+        ([system("You are an AI conversation titles assistant."), user(BIG_AGI)], "A red fox"),
+        ([system(HUGGING_CHAT), user("a red fox")], "a red fox"),
+        ([user('Generate a title for this chat as {"title": "…"}\nUser: a red fox')], '{"title":"A red fox"}'),
+        ([*chat("a cat 16:9", "ok", "a dog", "ok"), system(SILLY_TAVERN)], "a cat; a dog"),
+        ([*chat("a cat 16:9", "ok", "a dog", "ok"), user(SILLY_TAVERN)], "a cat; a dog"),
+        ([user(EMOJI)], "🎨"),
+        ([system(TOOLS), user('Query: History:\nUSER: """a fox"""\nQuery: a fox')], '{"tool_calls":[]}'),
+        ([system(OLD_TOOLS), user("Query: a fox")], ""),
+        ([*chat("a red fox", "ok"), user("Suggest three very short factual follow-up questions.")], ""),
+        ([*chat("a red fox", "ok"), user("Generate 3 tags for this conversation")], "Picture"),
+        (
+            [
+                *chat("a red fox", "ok"),
+                user("You are tasked with generating web search queries. Answer with only the query."),
+            ],
+            "a red fox",
+        ),
+    ],
+)  # fmt: skip
+def test_others_are_answered_in_the_conversation_s_words(messages, answer):
+    """Of clients that say it in their own way: as user or as system, before or after what it is about."""
+    assert answer_task(messages) == answer
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [system("You are an artist. Give each picture a title."), user("a red fox")],
+        [system("Summarize the conversation when you are asked to."), user("a red fox")],
+        [system("Here is a summary of the conversation so far: foxes."), user("a red fox")],
+        [system(LIBRECHAT.replace("title", "poster")), user("a red fox")],
+        [*chat(ZED, "A red fox"), user("a red fox")],
+        [user([{"type": "text", "text": ZED}, {"type": "image_url", "image_url": {"url": "data:,"}}])],
+        [user("a book cover with the title 'Chat'")],
+        [user("a poster that summarizes a story")],
+        [user("title screen of a game about a conversation")],
+    ],
+)
+def test_what_a_person_wants_is_drawn(messages):
+    """Neither characters nor old tasks nor a picture that comes along make a task of it."""
+    assert answer_task(messages) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -18,7 +18,7 @@ from gateway.endpoints.answers import (
     usage_of,
 )
 from gateway.endpoints.body import read_json
-from gateway.endpoints.chat_body import ChatCall, parse_chat
+from gateway.endpoints.chat_body import Form, parse_chat, read_form
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
 from gateway.endpoints.submitting import earlier, explained, submit, waited
 from gateway.job import Job
@@ -35,12 +35,10 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a chat call, plain or streamed; task prompts of chat clients are answered with words if so configured."""
     runtime = request.app[RUNTIME]
     body = await read_json(request, runtime.settings.server)
+    if (words := _words_for(body, runtime.settings.chat)) is not None:
+        return await _tell_words(request, runtime, read_form(body), words)
     call = parse_chat(body, runtime.settings.chat)
-    answer = Answer(call.model, call.include_usage)
-    words = answer_task(body["messages"]) if runtime.settings.chat.tasks == "text" else None
-    if words is not None:
-        answer.model = runtime.resolve(call.model or None, request[CALLER]).public
-        return await _tell_words(request, call, answer, words)
+    answer = Answer(call.form.model, call.form.include_usage)
     job = earlier(request, body) if call.pictures else None
     if job is None:
         asked = await call.image_request(request)
@@ -48,9 +46,15 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             return json_response(preview)
         job = await submit(request, asked, body, original=call.text)
     answer.identify(job)
-    if call.stream:
+    if call.form.stream:
         return await _stream(request, runtime, job, answer)
     return await waited(request, job, lambda result: _plain(request, runtime, job, result, answer), body=body)
+
+
+def _words_for(body: Mapping[str, Any], chat: Chat) -> str | None:
+    """Answer what a client asks by itself; that may be a system message alone, which would be no call for a picture."""
+    messages = body.get("messages")
+    return answer_task(messages) if chat.tasks == "text" and isinstance(messages, list) else None
 
 
 class Answer:
@@ -127,9 +131,10 @@ async def _plain(request: web.Request, runtime: Runtime, job: Job, result: Resul
     return answer.whole(content, usage_of(result), {"gateway": gateway_field(job, result)})
 
 
-async def _tell_words(request: web.Request, call: ChatCall, answer: Answer, words: str) -> web.StreamResponse:
+async def _tell_words(request: web.Request, runtime: Runtime, form: Form, words: str) -> web.StreamResponse:
+    answer = Answer(runtime.resolve(form.model or None, request[CALLER]).public, form.include_usage)
     usage = {"prompt_tokens": 1, "completion_tokens": len(words.split()), "total_tokens": 1 + len(words.split())}
-    if not call.stream:
+    if not form.stream:
         return json_response(answer.whole(words, usage, {}))
     async with open_stream(request, 15) as (stream, response):
         await stream.send(answer.chunk({"role": "assistant", "content": ""}))

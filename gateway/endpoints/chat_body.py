@@ -22,14 +22,21 @@ TEXT_PARTS = {"text", "input_text"}
 
 
 @dataclass(frozen=True, slots=True)
-class ChatCall:
-    """A chat call, read: *text* is the last user message as written, *pictures* the URLs of its image parts."""
+class Form:
+    """How a chat call is to be answered: in the name of which *model*, streamed or not, with the usage or not."""
 
-    text: str
-    pictures: tuple[str, ...]
     model: str
     stream: bool
     include_usage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A chat call, read: *text* is the last user message without flags, *pictures* the URLs of its image parts."""
+
+    text: str
+    pictures: tuple[str, ...]
+    form: Form
     request: ImageRequest
 
     async def image_request(self, request: web.Request) -> ImageRequest:
@@ -43,7 +50,7 @@ class ChatCall:
 
 def parse_chat(body: Mapping[str, Any], chat: Chat) -> ChatCall:
     """Read a chat body; raise `RequestError` naming the field for anything that cannot be served."""
-    stream = bool_field(body, "stream")
+    form = read_form(body)
     text, pictures = _last_user_message(body)
     reading = read_prompt(text, {**RATIOS, **chat.ratios}, chat.default_size, chat.legacy_ratio)
     if not reading.prompt:
@@ -52,10 +59,14 @@ def parse_chat(body: Mapping[str, Any], chat: Chat) -> ChatCall:
             param="messages",
             code="empty_prompt",
         )
-    asked = _picture_parameters(body, chat, reading)
+    return ChatCall(reading.written, pictures, form, _picture_parameters(body, chat, reading))
+
+
+def read_form(body: Mapping[str, Any]) -> Form:
+    """Read what says nothing of the picture; raise `RequestError` naming the field."""
     options = body.get("stream_options")
     include_usage = isinstance(options, Mapping) and options.get("include_usage") is True
-    return ChatCall(text, pictures, asked.model, stream, include_usage, asked)
+    return Form(text_field(body, "model", limit=300) or "", bool_field(body, "stream"), include_usage)
 
 
 def _last_user_message(body: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

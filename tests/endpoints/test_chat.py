@@ -536,6 +536,16 @@ async def test_a_client_s_own_prompt_gets_words_and_costs_nothing(gateway, fake,
     assert not fake.calls
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_task_may_be_a_system_message_alone(gateway, fake, streamed):
+    """LibreChat sends its conversation within the order; no user message is missed in it."""
+    order = "Provide a concise, 5-word-or-less title for the conversation.\n\nUser: a red fox\nAI: done"
+    answer = await gateway.post(CHAT, {"messages": [{"role": "system", "content": order}], "stream": streamed})
+    text = answer.content() if streamed else answer.json["choices"][0]["message"]["content"]
+
+    assert (answer.status, text, fake.calls) == (200, "A red fox", [])
+
+
 async def test_a_task_for_an_unknown_model_is_still_a_404(gateway):
     """Words are no way around what a key may use."""
     answer = await gateway.chat(TITLE, model="nobody")

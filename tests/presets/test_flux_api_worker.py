@@ -120,6 +120,7 @@ async def test_the_model_that_a_client_names_is_ignored(gateway, model):
         ("a fox 16:9", "1024x576", "a fox"),
         ("a fox 9:16", "576x1024", "a fox"),
         ("16:9 a fox", "1024x576", "a fox"),
+        ("a fox16:9", "1024x576", "a fox"),
         ("a fox 16:9 ---tl", "1024x576", "a fox"),
         ("a fox ---ntl", "1024x1024", "a fox"),
         ("a clock at 10:30, wide 16:9", "1024x576", "a clock at 10:30, wide"),
@@ -141,6 +142,14 @@ async def test_ratios_of_the_worker_and_its_faults_mended(gateway, vendors, prom
     assert f"📐 Image Size: {size}\n" in content
     assert size_of(picture.body)[1] == size
     assert vendors.last.json["prompt"] == sent
+
+
+async def test_the_flag_is_not_part_of_the_original_prompt(gateway):
+    """It is taken out first, the ratio is not."""
+    content = content_of(await gateway.chat("a red fox ---ntl 3:4"))
+
+    assert content.startswith("🎨 Original Prompt: a red fox 3:4\n")
+    assert "🌐 Translated Prompt: a red fox\n" in content
 
 
 async def test_a_picture_is_cut_not_squeezed(gateway, vendors):
