@@ -64,6 +64,7 @@ from gateway.pictures import (
 from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import encode_picture, finish, open_picture
+from gateway.troubles import Troubles
 from gateway.upstream import (
     Answer,
     FormField,
@@ -158,6 +159,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StoredPicture",
+    "Troubles",
     "UnavailableError",
     "UnreachableError",
     "Upstream",

@@ -16,7 +16,12 @@ CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 STATUS = re.compile(r"non-2xx status code: ([0-9]{3})")
 TIMES = re.compile(r"<(RequestTime|ServerTime)>([0-9TZ:.+-]{15,35})</")
 FULL = {"QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull"}
-REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+REFUSED = {
+    "AccessDenied": "AccessDenied: these may not do this",
+    "InvalidAccessKeyId": "InvalidAccessKeyId: it does not know the access key",
+    "SignatureDoesNotMatch": "SignatureDoesNotMatch: the secret key is not that of the access key",
+    "ExpiredToken": "ExpiredToken: they have expired",
+}
 SKEWED = "RequestTimeTooSkewed"
 AGAIN = 60.0
 """Seconds after which a trouble that lasts is logged once more."""
@@ -48,7 +53,8 @@ def meaning(error: Exception) -> StorageError:
         )
     if kind in {"PermissionDeniedError", "UnauthenticatedError"} or code in REFUSED:
         named = StorageDownError if code else UnnamedRefusalError
-        return named(f"the object store refuses the gateway's credentials ({code or status or '403'})")
+        reason = REFUSED.get(code) or code or status or "403"
+        return named(f"the object store refuses the gateway's credentials ({reason})")
     reason = code or status or ("no answer" if kind == "GenericError" else kind)
     return StorageDownError(f"the object store cannot be used now ({reason})", retry_after=5)
 
@@ -82,17 +88,18 @@ class Trouble:
     words: str | None = None
     _logged: str | None = field(default=None, init=False)
     _when: float = field(default=0, init=False)
+    _full: bool = field(default=False, init=False)
 
     def met(self, error: StorageError) -> None:
         """Note a failure."""
-        self.words, now = error.message, self.clock()
+        self.words, now, self._full = error.message, self.clock(), isinstance(error, StorageFullError)
         if self.words != self._logged or now - self._when >= AGAIN:
             self._logged, self._when = self.words, now
             level = logging.WARNING if error.retry_after else logging.ERROR  # an error does not go away by itself
             log.log(level, "object store %s: %s", self.name, self.words)
 
-    def over(self) -> None:
-        """Note that it works."""
-        if self.words is not None:
+    def over(self, writing: bool = False) -> None:
+        """Note that it works; only *writing* shows that it is full no more."""
+        if self.words is not None and (writing or not self._full):
             log.info("object store %s answers again", self.name)
             self.words = None

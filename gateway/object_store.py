@@ -59,7 +59,8 @@ class ObjectStore:
             await self._call(
                 lambda: self._obstore.put_async(
                     self._store, name, data, attributes=attributes, mode=mode, use_multipart=False
-                )
+                ),
+                writing=True,
             )
         except exists:
             return False
@@ -134,7 +135,7 @@ class ObjectStore:
             for entry in page:
                 yield entry["path"], entry["last_modified"].timestamp()
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], writing: bool = False) -> T:
         if self._store is None:
             raise StorageDownError("the object store is not open")
         try:
@@ -146,7 +147,7 @@ class ObjectStore:
         except (StorageDownError, StorageFullError) as error:
             self.trouble.met(error)
             raise
-        self.trouble.over()
+        self.trouble.over(writing)
         return answer
 
     @property

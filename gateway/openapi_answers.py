@@ -219,7 +219,12 @@ def _about() -> dict[str, Schema]:
         "limit": or_null(whole("Bytes that may be.", 1)),
         "full": flag("New pictures are refused with a 503 until it is false again."),
     }
-    health = {"status": one_of("ok", "draining"), "models": whole("", 0), "jobs": mapped(), "memory": obj(memory)}
+    health = {
+        "status": one_of("ok", "degraded", "draining"),
+        "models": whole("", 0),
+        "jobs": mapped(),
+        "memory": obj(memory),
+    }
     call = obj({"body": or_null(text())}, {"method": text(), "url": text(), "headers": mapped(), "target": text()})
     explanation = {
         "object": always("explanation"),

@@ -12,11 +12,18 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.abilities import unable
+from gateway.care import care, health_of, is_failing, is_out_of_keys
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
 from gateway.deadline import within
 from gateway.derive import DerivedCache
-from gateway.errors import AuthenticationError, PermissionError_, PluginError, RequestError, UnavailableError
+from gateway.errors import (
+    AuthenticationError,
+    PermissionError_,
+    PluginError,
+    RequestError,
+    UnavailableError,
+)
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
 from gateway.job import Job
@@ -36,8 +43,6 @@ from gateway.values import Caller, Credentials, ImageRequest, Result
 
 log = logging.getLogger(__name__)
 
-SWEEP_EVERY = 60.0
-"""Seconds between two sweeps of the storages."""
 AUTHENTICATION_TIMEOUT = 10.0
 DECODED_AT_ONCE = 2
 """Pictures of callers that are decoded side by side: of the largest allowed each takes 200 MB."""
@@ -86,27 +91,39 @@ class Runtime:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open every component; raise what the first broken one raises, with its name."""
+        """Open every component; raise what the first broken one raises, with its name, when the others are closed."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _open(self) -> None:
         for fetcher in (self.fetcher, self._results):
             await self._stack.enter_async_context(fetcher)
         for kind, components in self.configuration.components.items():
             for name, component in components.items():
                 if hasattr(component, "__aenter__"):
-                    try:
-                        async with asyncio.timeout(OPEN_TIMEOUT):
-                            await self._stack.enter_async_context(_Closing(component, f"{kind}.{name}"))
-                    except Exception:
-                        log.error("%s.%s could not be opened", kind, name)
-                        await self._stack.aclose()
-                        raise
+                    await self._enter(component, f"{kind}.{name}")
         if self._records:
+            self._stack.push_async_callback(self._records.close)
             await self._records.open(self.jobs)
             self.jobs.on_end.append(self._records.ended)
             self.jobs.on_sent = self._records.sent
             self.jobs.on_amended = self._records.ended
         self.jobs.on_end.append(self.late.ended)
         self.observing.open()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sweeper = asyncio.create_task(care(self.storages))
+
+    async def _enter(self, component: object, name: str) -> None:
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                await self._stack.enter_async_context(_Closing(component, name))
+        except TimeoutError as error:
+            raise UnavailableError(f"{name} could not be opened within {OPEN_TIMEOUT:g} s") from error
+        except Exception:
+            log.error("%s could not be opened", name)
+            raise
 
     async def close(self) -> None:
         """Wait for running jobs (at most the configured time), then close what was opened."""
@@ -116,8 +133,6 @@ class Runtime:
             self._sweeper.cancel()
         await self.places.close()
         await self.observing.close()
-        if self._records:
-            await self._records.close()
         await self.derived.close()
         await self._stack.aclose()
 
@@ -200,14 +215,16 @@ class Runtime:
 
     def health(self) -> dict[str, Any]:
         """Say how things are, without asking anything outside."""
-        backends = {name: _health(backend) for name, backend in self.backends.items()}
+        backends = {name: health_of(backend) for name, backend in self.backends.items()}
+        storages = {name: health_of(storage) for name, storage in self.storages.items()}
+        failing = any(map(is_failing, storages.values())) or any(map(is_out_of_keys, backends.values()))
         return {
-            "status": "draining" if self.jobs.draining else "ok",
+            "status": "draining" if self.jobs.draining else "degraded" if failing else "ok",
             "models": len(self.settings.models),
             "jobs": self.jobs.counts,
             "memory": self.memory.health(),
             "backends": backends,
-            "storages": {name: _health(storage) for name, storage in self.storages.items()},
+            "storages": storages,
             "resting": self.router.health(),
             "quarantined": [plugin.name for plugin in self.registry.quarantined],
         }
@@ -243,15 +260,6 @@ class Runtime:
     def _target(self, entry: Any, model: ModelSettings) -> Target:
         return Target.of(entry, self.backends[entry.backend], model.fit)
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_EVERY)
-            for name, storage in self.storages.items():
-                try:
-                    await storage.sweep()
-                except Exception:
-                    log.exception("sweeping the storage %s failed", name)
-
 
 class _Closing:
     """Closes a component without letting its fault keep the others from being closed."""
@@ -268,11 +276,6 @@ class _Closing:
             await self._component.__aexit__(*details)
         except Exception:
             log.exception("%s could not be closed cleanly", self._name)
-
-
-def _health(component: object) -> Any:
-    health = getattr(component, "health", None)
-    return health() if callable(health) else {}
 
 
 def make_runtime(configuration: Configuration) -> Runtime:

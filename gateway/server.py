@@ -65,9 +65,9 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
         handler_cancellation=True,
         shutdown_timeout=server.shutdown_timeout,
     )
-    await runner.setup()
     listener = None
     try:
+        await runner.setup()
         most = most_connections(server.max_connections, runtime.settings.jobs.running)
         listener = await listen(runner, replace(server, max_connections=most))
         _spare_the_collector()

@@ -21,11 +21,11 @@ FLOORS: dict[str, str] = {
     ),
     "contracts": "contracts options settings",
     "pieces": (
-        "abilities breaker calls conditions copy_links cors data_urls decoding derive door exchange fairness fetch "
-        "folder_notes framing guard hookspecs imaging inputs journey keyring memory names negotiate object_body "
+        "abilities breaker calls care conditions copy_links cors data_urls decoding derive door exchange fairness "
+        "fetch folder_notes framing guard hookspecs imaging inputs journey keyring memory names negotiate object_body "
         "object_errors object_store observing picture_entries picture_files pictures places plain_files polling "
-        "promises prompt references retouch serving signing sizes state task_orders task_words tasks texts "
-        "torn_requests transforms tuning upstream validation verdict yaml_source"
+        "probing promises prompt references retouch serving signing sizes state task_orders task_words tasks texts "
+        "torn_requests transforms troubles tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",
     "jobs and plugins": "admission claims finished job job_records jobs registry routing",

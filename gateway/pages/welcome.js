@@ -55,7 +55,7 @@ async function showHealth() {
     const health = await response.json();
     const models = Number.isInteger(health.models) ? `${health.models} ${health.models === 1 ? "model" : "models"}` : "";
     pill.dataset.state = response.ok ? "up" : "down";
-    pill.textContent = [response.ok ? "Up" : `Not ready: ${health.status ?? response.status}`, models].filter(Boolean).join(" · ");
+    pill.textContent = [response.ok ? (health.status === "degraded" ? "Degraded" : "Up") : `Not ready: ${health.status ?? response.status}`, models].filter(Boolean).join(" · ");
   } catch {
     pill.dataset.state = "down";
     pill.textContent = "Not reachable";

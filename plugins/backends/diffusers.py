@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ from gateway import (
 log = logging.getLogger(__name__)
 
 MISSING = "diffusers is not installed; pip install 'image-gateway[diffusers]'"
+PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[^\s'\"(),:]+")
 USUAL = frozenset({"prompt", "width", "height", "num_inference_steps", "guidance_scale", "generator"})
 CHANGES = ("img2img", "inpaint", "pix2pix", "fill", "upscale", "depth")
 """Words in the name of a pipeline that can do nothing without an input picture."""
@@ -161,8 +163,8 @@ class Diffusers:
                 if not stop.is_set()
             ]
         except BROKEN as error:
-            words = one_line(f"{type(error).__name__}: {error}")
-            raise UpstreamError(f"the pipeline failed ({words})", billed=False, retryable=True) from error
+            log.warning("the pipeline failed: %s", error)
+            raise UpstreamError(f"the pipeline failed ({_words(error)})", billed=False, retryable=True) from error
         finally:
             lock.release()
 
@@ -266,7 +268,8 @@ class Diffusers:
         self._takes = frozenset(parameters) - ignored
 
     def _cannot_load(self, error: Exception) -> MisconfiguredError:
-        self._trouble = one_line(f"cannot load the pipeline ({type(error).__name__}: {error})")
+        log.error("cannot load the pipeline: %s", error)
+        self._trouble = f"cannot load the pipeline ({_words(error)})"
         return MisconfiguredError(self._trouble, sent=False)
 
     def _place(self) -> str:
@@ -276,6 +279,11 @@ class Diffusers:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _words(error: Exception) -> str:
+    """Give an error's words for callers and for health, which everybody may read: paths of this machine are not in."""
+    return one_line(PATH.sub("…", f"{type(error).__name__}: {error}"))
 
 
 def _opened(data: bytes) -> Pillow.Image:

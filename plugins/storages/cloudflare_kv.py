@@ -32,6 +32,7 @@ from gateway import (
     StorageError,
     StorageFullError,
     StoredPicture,
+    Troubles,
     Upstream,
     classify,
     error_code,
@@ -93,6 +94,7 @@ class CloudflareKV:
     http: Http = field(default_factory=lambda: Http(connect=5, first_byte=15, total=60, limit=VALUE_LIMIT + 2**20))
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _upstream: Upstream = field(init=False, repr=False, compare=False)
+    _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if 0 < self.ttl < SHORTEST:
@@ -107,6 +109,10 @@ class CloudflareKV:
 
     async def __aexit__(self, *reason: object) -> None:
         await self._upstream.close()
+
+    def health(self) -> dict[str, str]:
+        """Say what the last write met, or else the last other call."""
+        return self._troubles.health()
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture; details that KV's metadata cannot hold become a value of their own, written first."""
@@ -129,9 +135,10 @@ class CloudflareKV:
             FormField("value", value, "value", "application/octet-stream"),
             FormField("metadata", orjson.dumps(metadata)),
         )
-        answer = await self._send(Outgoing("PUT", self._url("values", name) + query, form=form))
-        if answer.status == 404:
-            raise StorageDownError("Cloudflare KV knows no such account or namespace")
+        with self._troubles.noted(writing=True):
+            answer = await self._tried(Outgoing("PUT", self._url("values", name) + query, form=form))
+            if answer.status == 404:
+                raise StorageDownError("Cloudflare KV knows no such account or namespace")
 
     async def get(self, key: str) -> StoredPicture | None:
         meta = await self._meta(key) if is_key(key) else None
@@ -193,6 +200,10 @@ class CloudflareKV:
         return f"{self._namespace()}/{what}/{quote(self.prefix + name, safe='')}"
 
     async def _send(self, outgoing: Outgoing) -> Answer:
+        with self._troubles.noted():
+            return await self._tried(outgoing)
+
+    async def _tried(self, outgoing: Outgoing) -> Answer:
         try:
             return await self._upstream.send(outgoing)
         except AllowanceError as error:

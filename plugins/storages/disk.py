@@ -27,6 +27,7 @@ from gateway import (
     StorageError,
     StorageFullError,
     StoredPicture,
+    Troubles,
     hookimpl,
     is_alive,
     is_key,
@@ -81,7 +82,7 @@ class Disk:
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
     _entries: PictureEntries = field(init=False, repr=False, compare=False)
     _used: int = field(default=0, init=False, repr=False, compare=False)
-    _troubles: dict[bool, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False, compare=False)
     _counted: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -109,21 +110,14 @@ class Disk:
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Do *work* in an own thread; trouble with the disk becomes a `StorageError` kind."""
         if self._pool is None:
-            raise StorageDownError(f"the picture directory {self.root} is not open")
+            raise StorageDownError("the picture storage on disk is not open")
         loop = asyncio.get_running_loop()
-        try:
-            with translated(self.root):
-                answer = await loop.run_in_executor(self._pool, work, *arguments)
-        except (StorageDownError, StorageFullError) as error:
-            self._troubles[work == self.files.write] = error.message
-            raise
-        self._troubles.pop(work == self.files.write, None)
-        return answer
+        with self._troubles.noted(work == self.files.write), translated(self.root):
+            return await loop.run_in_executor(self._pool, work, *arguments)
 
     def health(self) -> dict[str, str]:
-        """Say what the last write met, or else the last other work: a full disk still reads."""
-        reason = self._troubles.get(True) or self._troubles.get(False)
-        return {"status": "down", "reason": reason} if reason else {"status": "ok"}
+        """Say what the last write met, or else the last other work."""
+        return self._troubles.health()
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture; when this returns it survives a power cut."""
@@ -135,7 +129,7 @@ class Disk:
         if self.limit and (not self._counted or self._used + len(data) > self.limit):
             await self.sweep()
             if self._used + len(data) > self.limit:
-                raise StorageFullError(f"the picture directory {self.root} holds its {self.limit} bytes")
+                raise self._full()
         self._used += len(data)
         try:
             freed = await self.run(self.files.write, meta, data)
@@ -144,6 +138,12 @@ class Disk:
             raise
         self._used -= freed
         return meta
+
+    def _full(self) -> StorageFullError:
+        log.warning("picture directory %s: its limit of %d bytes is reached", self.root, self.limit)
+        error = StorageFullError(f"the picture storage is full: it may hold {self.limit} bytes")
+        self._troubles.met(error, writing=True)
+        return error
 
     async def get(self, key: str) -> StoredPicture | None:
         """Find a picture; a damaged one is set aside and raises StorageError."""

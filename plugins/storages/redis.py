@@ -29,6 +29,7 @@ from gateway import (
     StorageError,
     StorageFullError,
     StoredPicture,
+    Troubles,
     hookimpl,
     is_alive,
     is_key,
@@ -123,6 +124,7 @@ class Redis:
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _client: Any = field(default=None, init=False, repr=False, compare=False)
     _errors: tuple[type[Exception], ...] = field(default=(), init=False, repr=False, compare=False)
+    _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("redis://", "rediss://", "unix://")):
@@ -159,6 +161,10 @@ class Redis:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose(close_connection_pool=True)
+
+    def health(self) -> dict[str, str]:
+        """Say what the last write met, or else the last other command."""
+        return self._troubles.health()
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture; the oldest make place for it."""
@@ -220,7 +226,7 @@ class Redis:
 
     async def _script(self, script: str, key: str, *arguments: Any) -> int:
         names = (self._picture(key), self.prefix, key)
-        return int(await self._call(lambda: self._client.eval(script, 1, *names, *arguments)))
+        return int(await self._call(lambda: self._client.eval(script, 1, *names, *arguments), script == PUT))
 
     def _name(self, name: str) -> str:
         return f"{self.prefix}{name}"
@@ -231,7 +237,11 @@ class Redis:
     def _owner(self, owner: str) -> str:
         return f"owner:{hashlib.sha256(owner.encode('utf-8', 'surrogatepass')).hexdigest()[:20]}"
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], writing: bool = False) -> T:
+        with self._troubles.noted(writing):
+            return await self._tried(call)
+
+    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._client is None:
             raise StorageDownError("Redis is not open")
         try:

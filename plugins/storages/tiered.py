@@ -64,6 +64,15 @@ class Tiered:
         self._fronts = [(name, components[name]) for name in fronts]
         self._last = components[last]
 
+    def health(self) -> dict[str, str]:
+        """Say ``down`` if the last tier is, ``degraded`` if another one is passed over."""
+        for name, tier in ((self.tiers[-1], self._last), *self._fronts):
+            health = tier.health() if hasattr(tier, "health") else {}
+            if health.get("status", "ok") != "ok":
+                reason = f"tier {name}: {health.get('reason', health['status'])}"
+                return {"status": "down" if tier is self._last else "degraded", "reason": reason}
+        return {"status": "ok"}
+
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture in the last tier, then in front of it; only the last one's failure is a failure."""
         meta = await self._last.put(await seal(meta, data), data)

@@ -150,6 +150,7 @@ async def test_a_pipeline_that_cannot_be_loaded_is_told(tmp_path: Path):
             await backend.generate(ASKED, Told())
 
     assert "cannot load the pipeline" in trouble
+    assert str(tmp_path) not in trouble + caught.value.message
     assert caught.value.retryable
 
 

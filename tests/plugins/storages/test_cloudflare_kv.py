@@ -5,6 +5,7 @@ from aiohttp.test_utils import TestServer
 from gateway_plugins.storages.cloudflare_kv import CloudflareKV
 
 from gateway import PictureTooLargeError, Secret, StorageDownError, StorageError, StorageFullError
+from gateway.care import care_for
 from tests.plugins.storages.fake_kv import TOKEN, FakeKV
 from tests.plugins.storages.pictures import PNG, Clock, picture
 
@@ -96,3 +97,18 @@ def test_ttl_is_checked_at_the_start(ttl, good):
         return
     with pytest.raises(ValueError, match="at least 60 seconds"):
         CloudflareKV("acc", "ns", (Secret("x"),), ttl=ttl)
+
+
+async def test_health_tells_what_it_met_last(storage, kv):
+    """A day's allowance of writes that is used up stays so although reading works, until a write works."""
+    assert storage.health() == {"status": "ok"}
+    kv.trouble = (404, '{"success":false,"errors":[{"code":10013,"message":"namespace not found"}]}')
+    with pytest.raises(StorageDownError):
+        await storage.put(picture(), PNG)
+    kv.trouble = None
+    await storage.get(KEY + "another")
+    assert storage.health()["status"] == "down"
+    await care_for(storage)
+
+    assert storage.health() == {"status": "ok"}
+    assert kv.values == {}

@@ -10,6 +10,7 @@ import redis.asyncio as library
 from gateway_plugins.storages.redis import Redis
 
 from gateway import PictureTooLargeError, Secret, StorageDownError, StorageError, StorageFullError
+from gateway.care import care_for
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 from tests.plugins.storages.rude_proxy import RudeProxy
 from tests.plugins.storages.servers import Valkey
@@ -185,3 +186,20 @@ def test_a_password_that_tears_the_url_is_not_shown(password):
         Redis(url=Secret(f"redis://:{password}@127.0.0.1:6379/0"))
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+async def test_health_tells_what_it_met_from_the_start(make, tmp_path):
+    """Down at the start: the gateway starts and health says so; ok again by itself when the server is back."""
+    server = Valkey(tmp_path)
+    storage = await make(url=Secret(server.url), timeout=0.5)
+    assert storage.health()["status"] == "down"
+    await asyncio.to_thread(server.start)
+    try:
+        await care_for(storage)
+        assert storage.health() == {"status": "ok"}
+        await asyncio.to_thread(server.kill)
+        with pytest.raises(StorageDownError):
+            await storage.get(KEY)
+        assert storage.health()["status"] == "down"
+    finally:
+        server.kill()

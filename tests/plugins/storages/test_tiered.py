@@ -220,3 +220,15 @@ def test_tiers_are_checked(names, words):
 
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(("ill", "status"), [("last", "down"), ("middle", "degraded"), (None, "ok")])
+def test_health_is_that_of_the_tiers(tiers, ill, status):
+    """The last one counts most; one that is passed over is told, too; tiers that tell nothing are well."""
+    tiered, _, middle, last, _ = tiers()
+    for name, tier in (("middle", middle), ("last", last)):
+        tier.health = lambda name=name: {"status": "down", "reason": "no answer"} if name == ill else {"status": "ok"}
+    health = tiered.health()
+
+    assert health["status"] == status
+    assert health.get("reason") == (f"tier {ill}: no answer" if ill else None)

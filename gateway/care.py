@@ -1,0 +1,61 @@
+"""Asks components how they are, and looks after the storages while the gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.contracts import Storage
+from gateway.errors import StorageError
+from gateway.probing import probe
+
+log = logging.getLogger(__name__)
+
+EVERY = 60.0
+"""Seconds between two looks at the storages."""
+PROBE_TIMEOUT = 60.0
+
+
+async def care(storages: Mapping[str, Storage], every: float = EVERY) -> None:
+    """Care for all storages again and again, until cancelled; none's trouble keeps the others from their turn."""
+    while True:
+        await asyncio.sleep(every)
+        for name, storage in storages.items():
+            try:
+                await care_for(storage)
+            except StorageError as error:
+                log.warning("the storage %s could not be swept: %s", name, error.message)
+            except Exception:
+                log.exception("sweeping the storage %s failed", name)
+
+
+async def care_for(storage: Storage) -> None:
+    """Sweep a storage, and try one that was in trouble, so that health hears of its recovery though nobody calls."""
+    try:
+        await storage.sweep()
+    finally:
+        # What is made of tiers is as well as these are.
+        if is_failing(health_of(storage)) and not hasattr(storage, "tiers"):
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await probe(storage)
+
+
+def health_of(component: object) -> Any:
+    """Ask a component for its health, if it tells any; this waits for nothing."""
+    health = getattr(component, "health", None)
+    try:
+        return health() if callable(health) else {}
+    except Exception as error:  # noqa: BLE001  - a plugin's fault must not take the gateway from its load balancer
+        return {"status": "unknown", "reason": f"its health cannot be told: {type(error).__name__}"}
+
+
+def is_failing(health: Any) -> bool:
+    """Say whether a storage's health tells of trouble."""
+    return isinstance(health, Mapping) and health.get("status", "ok") != "ok"
+
+
+def is_out_of_keys(health: Any) -> bool:
+    """Say whether a backend has keys, and none that can be used now."""
+    return isinstance(health, Mapping) and bool(health.get("keys")) and not health.get("usable", True)
