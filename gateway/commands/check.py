@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from gateway.commands.source import config_options, read_configuration
+from gateway.commands.source import CONFIG_EXIT, config_options, read_configuration
 from gateway.config import Configuration
+from gateway.reaching import complaints
 from gateway.settings import ModelSettings, TargetSettings
+
+_GOOD = "The configuration is good."
 
 
 @click.command()
 @config_options
 @click.option("--strict", is_flag=True, help="Refuse if any plugin cannot be loaded.")
-def check(config: Path | None, preset: str | None, strict: bool) -> None:
-    """Check CONFIG without starting anything, and show the way of a request through each model."""
+@click.option("--connect", is_flag=True, help="Also open every component, and write, read and delete in each storage.")
+def check(config: Path | None, preset: str | None, strict: bool, connect: bool) -> None:
+    """Check CONFIG without starting anything, and show the way of a request through each model.
+
+    Upstreams are asked for nothing, with --connect neither: a picture would have to be paid.
+    """
     configuration = read_configuration(config, preset, strict=strict)
     for warning in configuration.warnings:
         click.echo(f"warning: {warning}", err=True)
     for line in effective(configuration):
         click.echo(line)
-    click.echo("The configuration is good.")
+    if connect and (wrong := asyncio.run(complaints(configuration))):
+        for line in wrong:
+            click.echo(line, err=True)
+        raise SystemExit(CONFIG_EXIT)
+    click.echo("The configuration is good, and what it names can be reached." if connect else _GOOD)
 
 
 def effective(configuration: Configuration) -> Iterator[str]:
