@@ -152,7 +152,8 @@ async def test_what_waits_is_begun_one_after_the_other_while_memory_is_short(clo
 def test_the_kinds_of_limits_are_about_what_they_limit() -> None:
     """An address space is measured by addresses, not by what is resident: it ends where they do."""
     used = statm()
-    memory = Memory([Limit("resident", used[1] * 4), Limit("addresses", used[0] + MIB, 0)])
+    limits = [Limit("resident", used[1] * 4), Limit("addresses", used[0] + MIB, 0)]
+    memory = Memory(limits, lambda: used, lambda: 0)
 
     assert memory.full
     assert memory.health()["limit"] == used[0] + MIB
