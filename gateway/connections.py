@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 """The option of a socket for it; Linux alone has it."""
 BACKLOG = 1024
+AT_ONCE = 32
+"""How many of those who wait are let in before the loop turns to others: each takes a file before it can be refused."""
 LINGERING = 10.0
 """Seconds at most for which a body that nobody wants is read, so that its sender can see the answer."""
 REASONS: dict[type[Exception], str] = {
@@ -113,4 +115,8 @@ async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
         lingering_time=min(LINGERING, settings.body_timeout),
         access_log=None,
     )
-    return await loop.create_server(door, settings.host, settings.port, backlog=BACKLOG)
+    listener = await loop.create_server(door, settings.host, settings.port, backlog=AT_ONCE)
+    for listening in listener.sockets:
+        with listening.dup() as same:
+            same.listen(BACKLOG)  # asyncio has but one number for both
+    return listener

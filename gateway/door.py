@@ -18,10 +18,13 @@ log = logging.getLogger(__name__)
 HEARD = 2.0
 """Seconds that a client who is sent away has to read why; cut at once, it would see a reset instead."""
 TOLD_AT_ONCE = 64
-"""How many may be told so side by side; the others are cut without a word."""
+"""How many have that long, side by side, and fewer where connections are few. The others are told as well, and cut at
+once: who still sends then may see a reset before the words."""
 COMPLAIN_EVERY = 60.0
 FILES = 2**16
 """How many files (connections are some, too) a process asks the system for; the usual thousand is little."""
+OWN_FILES = 64
+"""What the process has open besides: the listener, logs, databases, and what eight threads of a disk look up."""
 FEWEST = 16
 NO_FILES = "socket.accept() out of system resource"
 """What asyncio says when the process may open no more files."""
@@ -48,7 +51,7 @@ class Door:
             self._complained = now
             log.warning("%d connections are open, the most that may be; others are sent away", self.open)
         self._telling += 1
-        return Refusal(self._answer if self._telling <= TOLD_AT_ONCE else b"", self._told)
+        return Refusal(self._answer, self._told, heard=self._telling <= min(TOLD_AT_ONCE, max(FEWEST, self.most // 4)))
 
     def left(self) -> None:
         """Note that a client has gone."""
@@ -59,20 +62,21 @@ class Door:
 
 
 class Refusal(asyncio.Protocol):
-    """Says *answer* to a client, waits until it has heard so, and closes."""
+    """Says *answer* to a client and closes; to be *heard* it waits for the client to close first, for a moment."""
 
-    def __init__(self, answer: bytes, ended: Callable[[], None]) -> None:
+    def __init__(self, answer: bytes, ended: Callable[[], None], heard: bool) -> None:
         self._answer = answer
         self._ended = ended
+        self._heard = heard
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)
-        if not self._answer:
-            transport.abort()
+        transport.write(self._answer)
+        if not self._heard:
+            transport.close()
             return
         self._timer = asyncio.get_running_loop().call_later(HEARD, transport.abort)
-        transport.write(self._answer)
         if transport.can_write_eof():
             transport.write_eof()
 
@@ -84,7 +88,7 @@ class Refusal(asyncio.Protocol):
 
 def most_connections(wanted: int, jobs: int) -> int:
     """Give how many connections the system's limit of open files leaves room for, *wanted* at most; raise that limit
-    as far as it may be. *jobs* need connections to upstreams, and pictures need files."""
+    as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < enough:
@@ -95,10 +99,18 @@ def most_connections(wanted: int, jobs: int) -> int:
             log.debug("the limit of open files cannot be raised")
     if soft == resource.RLIM_INFINITY:
         return wanted
-    room = max(FEWEST, (soft - 64 - 5 * jobs) * 3 // 4)
+    room = room_for(soft, jobs)
     if room < wanted:
         log.warning("the limit of %d open files leaves room for %d connections, not for %d", soft, room, wanted)
     return min(wanted, room)
+
+
+def room_for(files: int, jobs: int) -> int:
+    """Give how many connections so many files leave room for: each may need a second file, for a picture on disk, and
+    each of *jobs* that run a connection to its upstream; these get a third of the files at most."""
+    free = files - OWN_FILES
+    told = min(TOLD_AT_ONCE, free // 12)
+    return max(FEWEST, (free - told - min(jobs, free // 3)) // 2)
 
 
 def spare_the_log(loop: asyncio.AbstractEventLoop) -> None:
