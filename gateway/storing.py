@@ -100,7 +100,8 @@ async def _stored(picture: Picture, storage: Storage) -> Picture:
     ends = time.monotonic() + STORE_TIMEOUT
     *first, last = STORE_TRIES
     for pause in first:
-        await asyncio.sleep(pause)
+        if pause:
+            await asyncio.sleep(pause)
         try:
             return await _tried(picture, storage, ends)
         except StorageDownError:
