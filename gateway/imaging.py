@@ -10,7 +10,7 @@ from io import BytesIO
 from PIL import Image as Pillow
 
 from gateway.errors import NotAnImageError, RequestError
-from gateway.sniffing import BrokenPicture, Head, read_head
+from gateway.sniffing import BrokenPicture, Head, HugePicture, read_head
 from gateway.values import Image
 
 MEDIA_TYPES = {
@@ -102,7 +102,7 @@ def _check_size(head: Head, pixels: int) -> None:
     if not (head.width and head.height):
         raise BrokenPicture(f"a {FORMATS[head.media_type]} of {head.width}x{head.height} pixels")
     if head.width * head.height > pixels:
-        raise BrokenPicture(f"a picture of {head.width}x{head.height} pixels; at most {pixels} are allowed")
+        raise HugePicture(f"a picture of {head.width}x{head.height} pixels; at most {pixels} are allowed")
 
 
 def _head(data: bytes) -> Head:

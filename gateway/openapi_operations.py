@@ -149,7 +149,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/image/{key}"): Operation(
         "Pictures", {200: PICTURE, 206: PICTURE, 302: {}, **SIZED}, {}, COPY, (403, 502, 503)
     ),
-    ("GET", "/image-proxy"): Operation("Pictures", {200: PICTURE}, {}, PROXIED, (400, 403, 404, 415, 502, 504)),
+    ("GET", "/image-proxy"): Operation("Pictures", {200: PICTURE}, {}, PROXIED, (400, 403, 404, 415, 422, 502, 504)),
     ("GET", "/health"): Operation("About", {200: _json("Health"), 503: _json("Health")}),
     ("GET", "/v1/health"): Operation("About", {200: _json("Health"), 503: _json("Health")}),
     ("GET", "/openapi.json"): Operation("About", {200: {JSON: {"schema": {"type": "object"}}}, 304: {}}),

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -130,6 +130,8 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
     base = server.public_url or f"http://{host}:{port}"
     for warning in filter(None, (*runtime.warnings, runtime.memory.warning())):
         log.warning("%s", warning)
+    if not runtime.settings.proxy.keys:
+        log.info("there are no proxy.keys: signed links are off%s", _proxied(runtime.settings.proxy.hosts))
     announce(f"Image Gateway is ready on {base}  (models: {', '.join(runtime.settings.models)})")
     keys = [getattr(component, "generated", None) for component in runtime.authenticators.values()]
     key = next((key for key in keys if key), None)
@@ -144,6 +146,12 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
         f"Or open {base}/ in a browser."
     )
     sys.stdout.flush()
+
+
+def _proxied(hosts: Sequence[str]) -> str:
+    return (
+        f", and the image proxy shows pictures of {', '.join(hosts)} alone" if hosts else " and so is the image proxy"
+    )
 
 
 def _spare_the_collector() -> None:

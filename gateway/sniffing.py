@@ -34,6 +34,10 @@ class BrokenPicture(ValueError):  # noqa: N818  - it says what is wrong with a p
     """The bytes are no picture of a known format, or end too early; the message says what they look like."""
 
 
+class HugePicture(BrokenPicture):
+    """A picture of more pixels than may be unfolded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What the first bytes say. *whole* is False when only a decoder can tell whether the rest is there."""

@@ -181,3 +181,20 @@ async def test_a_plugin_that_will_not_end_does_not_keep_the_process(start: Start
 
         assert await ended(popen, 15) == 0
     assert "do not end" in (tmp_path / "stderr.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("", "signed links are off and so is the image proxy"),
+        ("proxy: {hosts: [a.example]}", "signed links are off, and the image proxy shows pictures of a.example alone"),
+        ("proxy: {keys: [a-key-of-sixteen-or-more]}", None),
+    ],
+)
+async def test_the_log_says_that_nothing_is_signed(start: Start, tmp_path: Path, proxy: str, said: str | None) -> None:
+    """Without keys the proxy is shut, not open, and whoever starts it reads so."""
+    await asyncio.to_thread(start, "demo", "", proxy)
+    log = (tmp_path / "stderr.txt").read_text()
+
+    assert ("proxy.keys" in log) is bool(said)
+    assert (said or "") in log

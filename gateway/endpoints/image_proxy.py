@@ -22,6 +22,7 @@ from gateway.fetch import Fetcher, Permit
 from gateway.imaging import EXTENSIONS, inspect
 from gateway.settings import Proxy
 from gateway.signing import verify
+from gateway.sniffing import HugePicture
 from gateway.values import Image
 
 # How long a picture of a listed host may be kept by browsers, and the most that a signed one may.
@@ -74,7 +75,15 @@ async def _fetch(url: str, fetcher: Fetcher, permit: Permit | None) -> Image:
     try:
         return await asyncio.to_thread(inspect, Image(data=data), fetcher.settings.pixels)
     except NotAnImageError as error:
+        if isinstance(error.__cause__, HugePicture):
+            raise _too_large(error.__cause__) from error
         raise UnsupportedMediaError("what this URL leads to is not a PNG, JPEG, WebP, GIF or AVIF picture") from error
+
+
+def _too_large(found: HugePicture) -> RequestError:
+    error = RequestError(f"this URL leads to {found}", param="url", code="picture_too_large")
+    error.status = 422
+    return error
 
 
 def _headers(media_type: str, seconds: int) -> dict[str, str]:

@@ -221,7 +221,7 @@ async def test_bomb_of_pixels_is_refused(client_for):
     async with RudeHost({"/": reply(bomb)}) as host:
         client = await client_for(host, SIGNED)
 
-        assert await code(client, link(f"{host.url}/")) == (415, "unsupported_media_type")
+        assert await code(client, link(f"{host.url}/")) == (422, "picture_too_large")
 
 
 async def test_signature_does_not_open_what_the_guard_shuts(client_for):
