@@ -94,9 +94,10 @@ class RequestError(GatewayError):
 
 
 class RefusedError(RequestError):
-    """The content was refused, here or upstream; final."""
+    """The content was refused, here or upstream; final. *said* are a model's own words, given instead of a picture."""
 
     code = "content_policy_violation"
+    said: str | None = None
 
 
 class AuthenticationError(RequestError):

@@ -44,6 +44,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[CALLER] = await request.app[RUNTIME].authenticate(_credentials(request))
         await _let_continue(request)
         response = await handler(request)
+        if is_preflight(request) and response.status == 200:
+            # Both are fine for browsers; the Workers said it so, and a body there is none.
+            response.set_status(204)
     except GatewayError as error:
         return _told(request, error)
     except web.HTTPException as error:
@@ -101,7 +104,8 @@ async def _let_continue(request: web.Request) -> None:
 
 
 def _told(request: web.Request, error: GatewayError) -> web.StreamResponse:
-    renamed = request.app[RUNTIME].settings.server.error_codes.get(error.code)
+    codes = request.app[RUNTIME].settings.server.error_codes
+    renamed = codes.get(f"{error.code}.{error.param}") or codes.get(error.code)
     if renamed:
         status, _, error.code = renamed.partition(" ")
         error.status = int(status)

@@ -38,7 +38,8 @@ class Server:
 
     *public_url* is how browsers reach it; without it the Host header counts, and ``X-Forwarded-*`` only from
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
-    *error_codes* renames errors for clients of an older service: ``model_not_found: 400 unsupported_image_model``.
+    *error_codes* renames errors for clients of an older service, for all fields or for one of them:
+    ``model_not_found: 400 unsupported_image_model``, ``invalid_value.model: 400 missing_model_field``.
     Beyond *max_connections* clients are sent away with a 503; the system's limit of open files may allow fewer.
     A client that takes nothing of its answer for *send_timeout* is cut off.
     A stop waits *shutdown_timeout* for running jobs, and at least *drain_delay*, with health at 503 meanwhile.
@@ -107,7 +108,9 @@ class Jobs:
 class Chat:
     """How chat answers look. *template* replaces the language's text; *tasks* ``text`` answers the title, tag and
     summary prompts that chat clients send by themselves with words instead of a picture; *progress* says where the
-    steps of a stream are told; *ratios* are added to the known ones; *legacy_ratio* keeps Worker A's reading."""
+    steps of a stream are told; *ratios* are added to the known ones; *legacy_ratio* keeps Worker A's reading. *usage*
+    counts tokens, or the ``characters`` of prompt and answer; *id_prefix* begins the id of each answer. What a chat
+    model says instead of a picture is an error, or with *refusals* ``words`` the answer."""
 
     language: Language = "en"
     template: str | None = None
@@ -116,6 +119,9 @@ class Chat:
     ratios: Mapping[str, SizeOption] = field(default_factory=dict)
     default_size: SizeOption = Size(1024, 1024)
     legacy_ratio: bool = False
+    usage: Literal["tokens", "characters"] = "tokens"
+    refusals: Literal["error", "words"] = "error"
+    id_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = "chatcmpl-"
     ping: Duration = 12
 
 
@@ -209,6 +215,7 @@ class ModelSettings:
     storage: str | None = None
     aliases: Words = ()
     description: str = ""
+    owned_by: str = "image-gateway"
     fit: Fit = "crop"
     strict: bool = False
     retry_sent: bool = False

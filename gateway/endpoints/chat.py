@@ -21,11 +21,12 @@ from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import Form, parse_chat, read_form
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
 from gateway.endpoints.submitting import earlier, explained, submit, waited
+from gateway.errors import GatewayError, RefusedError
 from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime
 from gateway.settings import Chat
 from gateway.tasks import answer_task
-from gateway.texts import Template, answer_text, make_template, progress_text
+from gateway.texts import Template, answer_text, escape, make_template, progress_text
 from gateway.values import Result
 
 STEPS = {"queued", "optimizing", "optimized", "generating", "progress", "attempt_failed", "storing"}
@@ -38,7 +39,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     if (words := _words_for(body, runtime.settings.chat)) is not None:
         return await _tell_words(request, runtime, read_form(body), words)
     call = parse_chat(body, runtime.settings.chat)
-    answer = Answer(call.form.model, call.form.include_usage)
+    answer = Answer(call.form, runtime.settings.chat)
     job = earlier(request, body) if call.pictures else None
     if job is None:
         asked = await call.image_request(request)
@@ -48,7 +49,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     answer.identify(job)
     if call.form.stream:
         return await _stream(request, runtime, job, answer)
-    return await waited(request, job, lambda result: _plain(request, runtime, job, result, answer), body=body)
+    return await waited(
+        request, job, lambda result: _plain(request, runtime, job, result, answer), body=body, instead=answer.instead
+    )
 
 
 def _words_for(body: Mapping[str, Any], chat: Chat) -> str | None:
@@ -60,17 +63,35 @@ def _words_for(body: Mapping[str, Any], chat: Chat) -> str | None:
 class Answer:
     """The identity that all chunks of one answer share."""
 
-    def __init__(self, model: str, include_usage: bool) -> None:
-        self.id = f"chatcmpl-{secrets.token_hex(12)}"
+    def __init__(self, form: Form, chat: Chat) -> None:
+        self.chat = chat
+        self.id = f"{chat.id_prefix}{secrets.token_hex(12)}"
         self.created = int(time.time())
-        self.model = model
-        self.include_usage = include_usage
+        self.model = form.model
+        self.include_usage = form.include_usage
 
     def identify(self, job: Job) -> None:
         """Take the identity of *job*, so that a repeated call is answered with the same bytes."""
-        self.id = f"chatcmpl-{job.id.removeprefix('job_')}"
+        self.id = f"{self.chat.id_prefix}{job.id.removeprefix('job_')}"
         self.created = int(job.created)
         self.model = job.request.model
+
+    def instead(self, error: GatewayError) -> dict[str, Any] | None:
+        """Give the answer in a model's own words, if it has drawn nothing and that counts as an answer."""
+        words = self.words_of(error)
+        return None if words is None else self.whole(words, words_usage(words), {})
+
+    def words_of(self, error: GatewayError) -> str | None:
+        if self.chat.refusals == "error" or not isinstance(error, RefusedError) or not error.said:
+            return None
+        return "\n".join(escape(line) for line in error.said.split("\n"))
+
+    def usage(self, result: Result, content: str) -> dict[str, int]:
+        """Count tokens, or as the Workers did: what JavaScript calls the length of the drawn prompt and the answer."""
+        if self.chat.usage == "tokens":
+            return usage_of(result)
+        given, made = (len(text.encode("utf-16-le")) // 2 for text in (result.prompt, content))
+        return {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
 
     def whole(self, content: str, usage: Mapping[str, int], extra: Mapping[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": content, "refusal": None}
@@ -91,16 +112,26 @@ class Answer:
 async def _stream(request: web.Request, runtime: Runtime, job: Job, answer: Answer) -> web.StreamResponse:
     chat = runtime.settings.chat
     with runtime.jobs.reading(job):
-        await job.begin(FIRST_STEP)
+        try:
+            await job.begin(FIRST_STEP)
+        except RefusedError as error:
+            if answer.words_of(error) is None:
+                raise
         if job.result:
             # An answer that is known now can still have a status.
             picture_urls(public_base(request, runtime.settings.server), job.result)
         async with open_stream(request, chat.ping) as (stream, response):
             await stream.send(answer.chunk({"role": "assistant", "content": ""}))
             await _tell_progress(stream, job, answer, chat)
-            result = await job.wait()
+            try:
+                result = await job.wait()
+            except RefusedError as error:
+                if (words := answer.words_of(error)) is None:
+                    raise
+                await _end(stream, answer, words, words_usage(words))
+                return response
             content = answer_content(request, runtime, result)
-            await _end(stream, answer, content, usage_of(result), gateway=gateway_field(job, result))
+            await _end(stream, answer, content, answer.usage(result, content), gateway=gateway_field(job, result))
     return response
 
 
@@ -128,18 +159,24 @@ async def _end(stream: Stream, answer: Answer, content: str, usage: Mapping[str,
 
 async def _plain(request: web.Request, runtime: Runtime, job: Job, result: Result, answer: Answer) -> dict[str, Any]:
     content = answer_content(request, runtime, result)
-    return answer.whole(content, usage_of(result), {"gateway": gateway_field(job, result)})
+    return answer.whole(content, answer.usage(result, content), {"gateway": gateway_field(job, result)})
 
 
 async def _tell_words(request: web.Request, runtime: Runtime, form: Form, words: str) -> web.StreamResponse:
-    answer = Answer(runtime.resolve(form.model or None, request[CALLER]).public, form.include_usage)
-    usage = {"prompt_tokens": 1, "completion_tokens": len(words.split()), "total_tokens": 1 + len(words.split())}
+    answer = Answer(form, runtime.settings.chat)
+    answer.model = runtime.resolve(form.model or None, request[CALLER]).public
+    usage = words_usage(words)
     if not form.stream:
         return json_response(answer.whole(words, usage, {}))
     async with open_stream(request, 15) as (stream, response):
         await stream.send(answer.chunk({"role": "assistant", "content": ""}))
         await _end(stream, answer, words, usage)
     return response
+
+
+def words_usage(words: str) -> dict[str, int]:
+    count = len(words.split())
+    return {"prompt_tokens": 1, "completion_tokens": count, "total_tokens": 1 + count}
 
 
 def answer_content(request: web.Request, runtime: Runtime, result: Result) -> str:

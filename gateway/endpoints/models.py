@@ -82,7 +82,7 @@ def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
         "id": public,
         "object": "model",
         "created": CREATED,
-        "owned_by": "image-gateway",
+        "owned_by": made.settings.owned_by,
         "name": public,
         "root": recipe,
         "parent": None,

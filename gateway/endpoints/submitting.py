@@ -6,7 +6,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -33,6 +35,8 @@ MOST_PATIENCE = 50.0
 LONG = 256 * 2**10
 """Bytes from which an answer is written part by part."""
 Make = Callable[[Result], Awaitable[Any]]
+Made = Callable[[], Awaitable[Any]]
+Instead = Callable[[GatewayError], Any]
 
 
 async def submit(
@@ -98,9 +102,17 @@ def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
 
 
 async def waited(
-    request: web.Request, job: Job, make: Make, *, body: Mapping[str, Any] | None = None
+    request: web.Request,
+    job: Job,
+    make: Make,
+    *,
+    body: Mapping[str, Any] | None = None,
+    instead: Instead = lambda _: None,
 ) -> web.StreamResponse:
-    """Wait for the job and answer with what *make* makes of its result: a value for JSON, or a tuple of its bytes."""
+    """Wait for the job and answer with what *make* makes of its result: a value for JSON, or a tuple of its bytes.
+
+    What *instead* makes of an error, if anything, is an answer, too.
+    """
     runtime = request.app[RUNTIME]
     limits = runtime.settings.jobs
     later, patience = wants_async(request, body or {}), limits.keep_alive
@@ -109,16 +121,28 @@ async def waited(
         if not patience:
             return accepted(request, runtime, job)
         later = True
+    made = partial(_made, job, make, instead)
     with runtime.jobs.reading(job):
         try:
             async with asyncio.timeout(patience or None):
-                result = await job.wait()
+                with suppress(GatewayError):
+                    await job.wait()
         except TimeoutError:
             if later:
                 job.attached = False
                 return accepted(request, runtime, job)
-            return await _kept_alive(request, job, make, patience)
-        return await whole_answer(request, await make(result))
+            return await _kept_alive(request, job, made, patience)
+        return await whole_answer(request, await made())
+
+
+async def _made(job: Job, make: Make, instead: Instead) -> Any:
+    try:
+        result = await job.wait()
+    except GatewayError as error:
+        if (answer := instead(error)) is None:
+            raise
+        return answer
+    return await make(result)
 
 
 def _patience(request: web.Request, most: float) -> float:
@@ -134,7 +158,7 @@ def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:
     return json_response(job_json(job, runtime, base), status=202, headers=headers)
 
 
-async def _kept_alive(request: web.Request, job: Job, make: Make, seconds: float) -> web.StreamResponse:
+async def _kept_alive(request: web.Request, job: Job, made: Made, seconds: float) -> web.StreamResponse:
     """Send white space before the JSON, so that proxies see a living connection."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", "X-Accel-Buffering": "no"})
     await response.prepare(request)
@@ -147,19 +171,19 @@ async def _kept_alive(request: web.Request, job: Job, make: Make, seconds: float
             continue
         except GatewayError:
             break
-    value = await _late(request, job, make)
+    value = await _late(request, job, made)
     if value is not None:
         await _write(response, value)
     return response
 
 
-async def _late(request: web.Request, job: Job, make: Make) -> Any:
+async def _late(request: web.Request, job: Job, made: Made) -> Any:
     """Give the value for an answer whose status is out already, or None after cutting the connection.
 
     An SDK takes a 200 for success. Cut off, it asks again and gets the remembered error with its status.
     """
     try:
-        return await make(await job.wait())
+        return await made()
     except GatewayError as error:
         failure = error
     except (ConnectionError, TimeoutError):

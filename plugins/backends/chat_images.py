@@ -35,6 +35,7 @@ ADDRESS = re.compile(r"https?://[^\s<>\"')\]]{1,2000}")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
 FIRST = ("choices", 0, "message", "images", 0, "image_url", "url")
 LONGEST_URL = 4096
+MOST_LINES = 200
 
 
 @dataclass
@@ -116,9 +117,14 @@ async def _pictures(answer: Answer, report: Report) -> list[Image]:
     if images:
         return images
     refusal = message.get("refusal")
-    said = one_line(refusal if isinstance(refusal, str) and refusal else words, answer.secrets)
+    whole = refusal if isinstance(refusal, str) and refusal else words
+    said = one_line(whole, answer.secrets)
     if said:
-        raise RefusedError(f"answered with words instead of a picture: {said}")
+        refused = RefusedError(f"answered with words instead of a picture: {said}")
+        refused.said = "\n".join(
+            one_line(line, answer.secrets, LONGEST_URL) for line in whole.splitlines()[:MOST_LINES]
+        )
+        raise refused
     if value_at(parsed, ("choices", 0, "finish_reason")) == "content_filter":
         raise RefusedError("refused the content (content_filter)")
     raise BrokenAnswerError("answered neither a picture nor words")

@@ -42,6 +42,7 @@ REASONING = (
 )
 MESSAGES = {"fast": FAST, "reasoning": REASONING}
 PLACEHOLDERS = ("max_words", "size")
+ASKED = ("prompt", "size", "width", "height", "aspect_ratio")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_ ]{0,40})\}")
 SLASHES = re.compile(r"(?<!:)//+")
 REFUSAL = re.compile(
@@ -60,9 +61,10 @@ class Chat:
 
     *base_url* includes ``/v1``; several *keys* are used in turn and replace each other. *mode* ``reasoning`` asks for
     thoughts first; thoughts are never drawn in either mode. *system_message* replaces our own; in it ``{max_words}``
-    and ``{size}`` are filled in, unless it is to be sent *verbatim*. Prompts are cut to *max_words* (0 = never) at a
-    phrase; two Chinese or Japanese characters count as a word, quoted text stays whole. *http* bounds the wait:
-    afterwards the caller's own words are drawn.
+    and ``{size}`` are filled in, unless it is to be sent *verbatim*. *user_message* replaces our question, with
+    ``{prompt}``, ``{size}``, ``{width}``, ``{height}`` and ``{aspect_ratio}``; *headers* go along.
+    Prompts are cut to *max_words* (0 = never) at a phrase; two Chinese or Japanese characters count as a word, quoted
+    text stays whole. *http* bounds the wait: afterwards the caller's own words are drawn.
     """
 
     base_url: str
@@ -71,6 +73,8 @@ class Chat:
     mode: Literal["fast", "reasoning"] = "fast"
     system_message: str | None = None
     verbatim: bool = False
+    user_message: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     max_words: Annotated[int, Field(ge=0)] = 50
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     http: Http = field(default_factory=lambda: Http(connect=5, first_byte=30, total=30, limit=2**20))
@@ -81,10 +85,10 @@ class Chat:
             raise ValueError("base_url must begin with http:// or https:// and is usually https://…/v1")
         if not self.model.strip():
             raise ValueError("model must not be empty")
-        for name in PLACEHOLDER.findall("" if self.verbatim else self.system_message or ""):
-            if name not in PLACEHOLDERS:
-                known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-                raise ValueError(f"system_message has an unknown placeholder {{{name}}}; known: {known}")
+        _check("system_message", "" if self.verbatim else self.system_message or "", PLACEHOLDERS)
+        _check("user_message", self.user_message or "", ASKED)
+        if self.user_message and "{prompt}" not in self.user_message:
+            raise ValueError("user_message asks for nothing; put {prompt} where the caller's words belong")
         self._upstream = Upstream(self.http, self.keys)
 
     @property
@@ -105,14 +109,29 @@ class Chat:
             "model": self.model,
             "messages": [
                 {"role": "system", "content": self._instructions(request)},
-                {"role": "user", "content": _question(request)},
+                {"role": "user", "content": self._question(request)},
             ],
             "stream": False,
         }
         if self.temperature is not None:
             body["temperature"] = self.temperature
         # Bases are put together of variables, some of which end with a slash.
-        return Outgoing("POST", SLASHES.sub("/", f"{self.base_url}/chat/completions"), json=body)
+        return Outgoing(
+            "POST", SLASHES.sub("/", f"{self.base_url}/chat/completions"), json=body, headers=dict(self.headers)
+        )
+
+    def _question(self, request: ImageRequest) -> str:
+        if not self.user_message:
+            return _question(request)
+        size = request.size
+        values = {
+            "prompt": request.prompt,
+            "size": str(size or "any"),
+            "width": str(size.width) if size else "any",
+            "height": str(size.height) if size else "any",
+            "aspect_ratio": request.aspect_ratio or (f"{size.width}:{size.height}" if size else "any"),
+        }
+        return PLACEHOLDER.sub(lambda found: values[found[1]], self.user_message)
 
     def _instructions(self, request: ImageRequest) -> str:
         own = self.system_message if self.system_message and self.system_message.strip() else ""
@@ -143,6 +162,13 @@ class Chat:
         if REFUSAL.match(prompt):
             raise BrokenAnswerError("the chat model declined to rewrite the prompt")
         return fit_words(prompt, self.max_words) if self.max_words else prompt
+
+
+def _check(option: str, text: str, placeholders: tuple[str, ...]) -> None:
+    for name in PLACEHOLDER.findall(text):
+        if name not in placeholders:
+            known = ", ".join(f"{{{known}}}" for known in placeholders)
+            raise ValueError(f"{option} has an unknown placeholder {{{name}}}; known: {known}")
 
 
 def _question(request: ImageRequest) -> str:

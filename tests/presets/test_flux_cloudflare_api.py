@@ -97,9 +97,12 @@ async def test_a_flux_model_is_asked_as_the_worker_asked_it(gateway, vendors):
 
 
 async def test_the_answer_is_a_chat_completion(gateway):
-    """Every field that typed clients read, usage among them."""
-    answer = (await gateway.chat("a fox", model="other/flux")).json
+    """Every field that typed clients read; the usage counts what JavaScript calls the length."""
+    answer = (await gateway.chat("a 🦊 16:9", model="other/flux")).json
+    length = len(answer["choices"][0]["message"]["content"]) + 1
 
+    assert answer["id"].startswith("imggen-flux-")
+    assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": length, "total_tokens": 4 + length}
     assert (answer["object"], answer["model"]) == ("chat.completion", "other/flux")
     assert answer["choices"][0]["message"]["role"] == "assistant"
     assert answer["choices"][0]["finish_reason"] == "stop"
@@ -204,10 +207,25 @@ async def test_a_ratio_reaches_chat_models_and_is_kept_here(gateway, vendors):
     assert "16:9" in vendors.paid()[0].json["messages"][0]["content"]
 
 
-async def test_words_instead_of_a_picture_are_told_and_not_paid_again(gateway, vendors):
-    """A question or a refusal of the model is the answer, as 400."""
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_words_instead_of_a_picture_are_the_answer(gateway, vendors, streamed):
+    """The Worker passed on what the model said: a question or a refusal. No foreign link comes with it."""
+    vendors.message = {"content": "Which fox?\n\nA red one, or see [this](http://x.example/)?"}
+    answer = await gateway.chat("a red fox", model="gpt-4o-image", stream=streamed)
+    content = answer.content() if streamed else content_of(answer)
+
+    assert answer.status == 200
+    assert content.endswith("Which fox?\n\nA red one, or see \\[this\\](http:\\//x.example/)?")
+    assert len(vendors.calls) == 1
+    choice = answer.chunks()[-2]["choices"][0] if streamed else answer.json["choices"][0]
+    assert choice["finish_reason"] == "stop"
+
+
+async def test_words_instead_of_a_picture_are_an_error_for_who_asks_for_pictures(gateway, vendors):
+    """The images API has no place for words."""
     vendors.message = {"content": "I cannot draw real people."}
-    answer = await gateway.chat("a red fox", model="gpt-4o-image")
+    body = {"prompt": "a red fox", "model": "gpt-4o-image"}
+    answer = await gateway.ask("POST", "/v1/images/generations", json=body)
 
     assert (answer.status, answer.error["code"]) == (400, "content_policy_violation")
     assert "I cannot draw real people" in answer.error["message"]
@@ -310,7 +328,7 @@ async def test_models_are_listed_as_clients_know_them(gateway):
     for model in answer.json["data"]:
         assert model["object"] == "model"
         assert model["created"] < time.time()
-        assert isinstance(model["owned_by"], str)
+        assert model["owned_by"] == "organization-owner"
         assert len(model["permission"]) == 1
         assert model["permission"][0]["allow_view"] is True
         assert (model["root"], model["parent"]) == (model["id"], None)
@@ -325,6 +343,8 @@ async def test_models_are_listed_as_clients_know_them(gateway):
         ({"model": None}, "missing_model_field"),
         ({"model": ""}, "missing_model_field"),
         ({"model": "  "}, "missing_model_field"),
+        ({"model": 5}, "missing_model_field"),
+        ({"model": [FLUX]}, "missing_model_field"),
         ({}, "missing_model_field"),
         ({"model": FLUX, "messages": None}, "invalid_parameters"),
         ({"model": FLUX, "messages": []}, "invalid_parameters"),

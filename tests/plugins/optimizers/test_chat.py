@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 from gateway_plugins.optimizers.chat import Chat
@@ -74,6 +75,30 @@ async def test_system_message_replaces_ours(fake, make):
     await chat.optimize(CAT)
 
     assert fake.last.json["messages"][0]["content"] == 'Be brief: 7 words for 1024x576. {"json": {}}'
+
+
+async def test_a_verbatim_system_message_is_not_touched(fake, make):
+    """Whatever stands in braces there."""
+    words = "Rewrite {sentence} in {max_words} words: {size}, {}, {{x}}"
+    await (await make(system_message=words, verbatim=True)).optimize(CAT)
+
+    assert fake.last.json["messages"][0]["content"] == words
+
+
+async def test_the_question_and_the_headers_may_be_ones_own(fake, make):
+    """What the caller wrote is filled in once: its own braces are words."""
+    chat = await make(
+        user_message="{width}:{height} {size} {aspect_ratio}: {prompt} {}",
+        headers={"User-Agent": "CloudflareWorker/1.0", "X-Title": "me"},
+    )
+    await chat.optimize(replace(CAT, prompt="a {size} cat", aspect_ratio="16:9", size=Size(1024, 576)))
+    sized = fake.last.json["messages"][1]["content"]
+    await chat.optimize(ImageRequest("a cat"))
+
+    assert sized == "1024:576 1024x576 16:9: a {size} cat {}"
+    assert fake.last.json["messages"][1]["content"] == "any:any any any: a cat {}"
+    assert (fake.last.headers["User-Agent"], fake.last.headers["X-Title"]) == ("CloudflareWorker/1.0", "me")
+    assert fake.last.key == "k-1"
 
 
 async def test_edit_is_told_as_an_edit(fake, make):
@@ -223,6 +248,11 @@ async def test_injected_orders_stay_material(fake, make):
         ({"base_url": ""}, "base_url"),
         ({"base_url": "api.example/v1"}, "base_url"),
         ({"model": " "}, "model"),
+        (
+            {"user_message": "Rewrite {sentence}"},
+            r"user_message has an unknown placeholder \{sentence\}; known: \{prompt",
+        ),
+        ({"user_message": "Rewrite it"}, r"user_message asks for nothing; put \{prompt\}"),
         ({"system_message": "Rewrite {sentence}"}, r"unknown placeholder \{sentence\}; known: \{max_words\}, \{size\}"),
     ],
 )
