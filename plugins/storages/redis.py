@@ -154,7 +154,10 @@ class Redis:
         try:
             await self.sweep()
         except StorageError as error:
-            log.error("Redis: %s", error)
+            place = urlsplit(self.url)
+            log.error(
+                "Redis at %s: %s", f"{place.hostname}:{place.port or 6379}" if place.hostname else "a socket", error
+            )
         return self
 
     async def __aexit__(self, *reason: object) -> None:

@@ -188,6 +188,14 @@ def test_a_password_that_tears_the_url_is_not_shown(password):
     assert caught.value.__suppress_context__
 
 
+async def test_the_log_names_the_server_and_no_password(make, caplog):
+    """Who starts the gateway while it is down reads which one."""
+    await make(url=Secret("redis://ann:canary-word@127.0.0.1:1/0"), timeout=0.5)
+
+    assert "Redis at 127.0.0.1:1: " in caplog.text
+    assert "canary-word" not in caplog.text
+
+
 async def test_health_tells_what_it_met_from_the_start(make, tmp_path):
     """Down at the start: the gateway starts and health says so; ok again by itself when the server is back."""
     server = Valkey(tmp_path)
