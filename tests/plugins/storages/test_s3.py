@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import importlib.util
 import time
 import uuid
@@ -17,6 +18,7 @@ from obstore.store import S3Store
 from yarl import URL
 
 from gateway import Secret, StorageDownError, StorageError
+from tests.gateways import AUTHENTICATORS, start
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 from tests.plugins.storages.rude_proxy import RudeProxy
 from tests.plugins.storages.s3_front import front_of, refusal
@@ -428,3 +430,30 @@ def test_an_endpoint_bears_no_password():
     with pytest.raises(ValueError, match="access_key") as caught:
         S3(bucket="b", endpoint="http://user:secret@127.0.0.1:9000")
     assert "secret@" not in str(caught.value)
+
+
+async def test_a_shared_link_of_a_gateway_tells_nothing(aiohttp_server, tmp_path, seaweed):
+    """From the call to the store's own answer: the picture's readers learn no prompt and no name, its owner does."""
+    keys = f"access_key: {seaweed.access_key}, secret_key: {seaweed.secret_key}, prefix: {uuid.uuid4().hex}"
+    place = f'bucket: {seaweed.bucket}, endpoint: "{seaweed.endpoint}", {keys}, serve: redirect'
+    text = AUTHENTICATORS + (
+        f"storages: {{pictures: {{use: s3, {place}}}}}\n"
+        "backends: {here: {use: demo}}\nmodels: {demo-model: {backends: [{backend: here}]}}\n"
+    )
+    gateway = await start(aiohttp_server, text, tmp_path)
+    drawn = await gateway.draw("my-private-words", size="64x64", response_format="url")
+    path = URL(drawn.json["data"][0]["url"]).path
+    redirect = await gateway.get(path, allow_redirects=False)
+    async with aiohttp.ClientSession() as session, session.get(redirect.headers["Location"]) as response:
+        told = unpacked(response.headers)
+        data = await response.read()
+    seen = await gateway.ask("HEAD", path)
+    again = await gateway.get(path, allow_redirects=False, headers={"If-None-Match": seen.headers["ETag"]})
+    known = await gateway.get(f"/v1/pictures/{path.rpartition('/')[2].partition('.')[0]}")
+
+    assert (redirect.status, redirect.headers["Cache-Control"], again.status) == (302, "no-store", 304)
+    assert seen.headers["ETag"] == f'"{hashlib.sha256(data).hexdigest()}"'
+    for secret in ("my-private-words", "demo-model", "ann", drawn.json["gateway"]["job"]):
+        assert secret not in told
+    assert (known.json["prompt"], known.json["model"]) == ("my-private-words", "demo-model")
+    assert known.json["receipt"]["target"]
