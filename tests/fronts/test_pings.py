@@ -18,7 +18,7 @@ import pytest
 from tests.canaries import CALLER_KEY
 from tests.fake_upstream import png
 from tests.fronts.conftest import serving
-from tests.fronts.proxies import PROXIES, Front, running
+from tests.fronts.proxies import PROXIES, Front, installed, running
 
 IDLE, TAKES = 2, 4.5
 """Seconds after which the proxies cut, and that a picture takes."""
@@ -81,7 +81,9 @@ def fronts_of(tmp_path: Path, ping: str, keep_alive: str) -> Iterator[list[Front
     (tmp_path / "silent.py").write_text(SILENT)
     with ExitStack() as stack:
         gateway = stack.enter_context(serving(tmp_path, YAML % (ping, keep_alive)))
-        yield [stack.enter_context(running(name, gateway.port, tmp_path, idle=IDLE)) for name in PROXIES]
+        yield [
+            stack.enter_context(running(name, gateway.port, tmp_path, idle=IDLE)) for name in PROXIES if installed(name)
+        ]
 
 
 @pytest.fixture
