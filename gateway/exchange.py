@@ -115,7 +115,9 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
         raise BrokenAnswerError(f"answered more than {limit} bytes")
     if watch is None and 0 < (response.content_length or 0) <= BUFFER and not response.headers.get("Content-Encoding"):
         # Its length is known and small: there is nothing to judge on the way.
-        await response.content.wait_eof()
+        if response.content.exception() is None:
+            # What broke off before it was waited for would be waited for to the deadline.
+            await response.content.wait_eof()
         return response.content.read_nowait()
     pieces: list[bytes] = []
     length = 0
