@@ -86,7 +86,7 @@ class Exchange:
         body, headers = outgoing.encoded()
         headers.update(private)
         journey = Journey(report)
-        JOURNEY.set(journey)
+        here = JOURNEY.set(journey)
         began = asyncio.get_running_loop().time()
         first = min(self.http.connect + self.http.first_byte, self.http.total)
         try:
@@ -105,6 +105,9 @@ class Exchange:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey, self.http) from None
+        finally:
+            # The task may be remembered for an hour, and what its context holds with it.
+            JOURNEY.reset(here)
         return Answer(response.status, response.headers, _masked(content, self._secrets), self._secrets, key)
 
 

@@ -61,6 +61,7 @@ class Jobs:
         self._finished = Finished(limits.keep)
         self._unstored: Shelf[Job] = Shelf()
         self._aborted = asyncio.Event()
+        self._aside = self._step_aside, self._step_back
 
     def submit(
         self,
@@ -88,7 +89,7 @@ class Jobs:
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         job.words = self._claims.words_of(caller.name, fingerprint)
         job.on_sent = self.on_sent
-        job.on_aside, job.on_back = self._step_aside, self._step_back
+        job.on_aside, job.on_back = self._aside
         self._jobs[job.id] = job
         self._claims.remember(job)
         job.tell("accepted", {"model": request.model})
@@ -232,7 +233,11 @@ class Jobs:
         job.state = state or ("failed" if error else "finished")
         if job.timer:
             job.timer.cancel()
-        if job.task and not job.task.done() and job.task is not asyncio.current_task():
+            job.timer = None
+        if job.task is asyncio.current_task():
+            # Its frames and its context are not worth remembering for as long as the job is.
+            job.task = None
+        elif job.task:
             job.task.cancel()
         if job.error:
             job.tell(job.state, {**job.error.as_json(), "sent": job.sent})

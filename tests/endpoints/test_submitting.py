@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import aiohttp
 import pytest
 
 from gateway.errors import BusyUpstreamError, ConfigError, UpstreamTimeoutError
+from gateway.job import Job
+from gateway.values import Caller, ImageRequest
 from tests.canaries import UPSTREAM_KEY
 from tests.fake_upstream import FakeUpstream
 from tests.gateways import Gateway, drawing_by, start
@@ -342,3 +345,32 @@ async def test_how_a_caller_comes_back_does_not_make_another_call(held: Gateway)
     assert [answer.status for answer in others] == [202, 202]
     assert len({answer.json["id"] for answer in others} | {plain.json["gateway"]["job"]}) == 1
     assert len(painter(held).requests) == 1
+
+
+async def test_what_is_remembered_of_a_job_is_no_task_and_no_garbage(
+    fake: FakeUpstream, aiohttp_server: Any, tmp_path: Path
+) -> None:
+    """Thousands of finished jobs are remembered: frames and contexts with them would double the memory."""
+    jobs = (await start(aiohttp_server, drawing_by(fake.base), tmp_path)).runtime.jobs
+
+    async def draw() -> Job:
+        job = jobs.submit(ImageRequest("a cat", model="flux"), Caller("ann"), "a cat")
+        with jobs.reading(job):
+            await job.wait()
+        return job
+
+    done = [await draw() for _ in range(3)]
+    gc.collect()
+    gc.disable()
+    try:
+        done += [await draw() for _ in range(40)]
+        await asyncio.sleep(0)
+        tellings = [found for found in gc.get_objects() if type(found).__name__ == "Telling"]
+        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task) and "_work" in repr(found)]
+    finally:
+        gc.enable()
+
+    assert not any(job.task or job.timer for job in done)
+    # A kept connection remembers the context in which it was made.
+    assert len(tellings) < 4
+    assert not tasks
