@@ -106,8 +106,9 @@ class Exchange:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey, self.http) from None
         finally:
-            # The task may be remembered for an hour, and what its context holds with it.
             JOURNEY.reset(here)
+            # Kept connections and timers remember the context in which they were made, and what it held.
+            journey.report = None
         return Answer(response.status, response.headers, _masked(content, self._secrets), self._secrets, key)
 
 
