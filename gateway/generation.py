@@ -63,7 +63,7 @@ class Generation:
             receipt = _planned(receipt, target, plan)
             telling.notes.clear()
             telling.came.clear()
-            work.tell("generating", {"target": target.name, "size": str(plan.size or plan.request.size or "")})
+            work.tell("generating", _drawing(target, plan))
             began = time.monotonic()
             try:
                 with self._router.attempt(target, alone=len(choices) == 1):
@@ -111,7 +111,9 @@ class Generation:
         self, telling: Telling, target: Target, plan: Plan, request: ImageRequest
     ) -> list[Image | GatewayError]:
         if target.backend_name in self._places:
-            async with self._places.place(target.backend_name, telling.work.caller.name, telling.job):
+            async with self._places.place(target.backend_name, telling.work.caller.name, telling.job) as waited:
+                if waited:
+                    telling.work.tell("generating", _drawing(target, plan))
                 images = await ask(target, request, telling)
         else:
             images = await ask(target, request, telling)
@@ -147,6 +149,10 @@ class Generation:
             # The picture was made and perhaps paid for; another target would be paid again.
             error.retryable, error.sent = False, True
             raise
+
+
+def _drawing(target: Target, plan: Plan) -> dict[str, str]:
+    return {"target": target.name, "size": str(plan.size or plan.request.size or "")}
 
 
 def _failed(receipt: Receipt, work: Work, target: Target, error: GatewayError, seconds: float, final: bool) -> Receipt:

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each try after a failure; the last one stays."""
-LAST_TRY = 5.0
+LAST_PAUSE = 0.5
+LAST_TRY = 20.0
 """Seconds that a stopping gateway still gives to what no storage has."""
 
 
@@ -86,10 +87,11 @@ class LateStoring:
     async def _try_last(self, line: Line) -> None:
         for job in list(line.jobs.values()):
             error = await self._store(job, line.storage)
+            while isinstance(error, StorageDownError):
+                await asyncio.sleep(LAST_PAUSE)
+                error = await self._store(job, line.storage)
             if error is None:
                 del line.jobs[job.id]
-            elif isinstance(error, StorageDownError):
-                return
 
     async def _store(self, job: Job, storage: Storage) -> StorageError | None:
         """Store what waits of one job; give the error that keeps the rest waiting."""

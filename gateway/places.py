@@ -63,6 +63,11 @@ class Places:
         if backends and all(name in self._backends and self._is_full(name, caller) for name in backends):
             raise self._busy(next(iter(backends)))
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a backend."""
+        return sum(backend.line.waiting for backend in self._backends.values())
+
     def position(self, job: Waiter) -> int:
         """Tell how many calls come before the next one of *job*, plus one; 0 if it waits for no backend."""
         for backend in self._backends.values():
@@ -72,16 +77,16 @@ class Places:
         return 0
 
     @asynccontextmanager
-    async def place(self, name: str, caller: str, job: Waiter) -> AsyncIterator[None]:
-        """Hold one of the backend's places; raise `BusyError` if too many wait for one."""
+    async def place(self, name: str, caller: str, job: Waiter) -> AsyncIterator[bool]:
+        """Hold one of the backend's places, True if it had to be waited for; raise `BusyError` if too many wait."""
         backend = self._backends[name]
-        await self._take(name, backend, caller, job)
+        waited = await self._take(name, backend, caller, job)
         began = time.monotonic()
         try:
             if job.id in self._aside:
                 self._aside.discard(job.id)
                 await job.step_back()
-            yield
+            yield waited
             backend.pace.note(time.monotonic() - began)
         finally:
             self._calling[job.id] -= 1
@@ -89,12 +94,13 @@ class Places:
                 del self._calling[job.id]
             self._leave(backend, caller)
 
-    async def _take(self, name: str, backend: _Backend, caller: str, job: Waiter) -> None:
+    async def _take(self, name: str, backend: _Backend, caller: str, job: Waiter) -> bool:
         begun = job.id in self._calling or job.id in self._aside
         if not begun and self._is_full(name, caller):
             raise self._busy(name)
         turn = _Turn(job, caller, asyncio.get_running_loop().create_future())
-        if not backend.line.enter(caller, turn):
+        waits = not backend.line.enter(caller, turn)
+        if waits:
             turn.told = backend.line.position(turn)
             job.tell("queued", {"position": turn.told, "backend": name})
             if not begun:
@@ -111,6 +117,7 @@ class Places:
                     self._leave(backend, caller)
                 raise
         self._calling[job.id] = self._calling.get(job.id, 0) + 1
+        return waits
 
     def _leave(self, backend: _Backend, caller: str) -> None:
         backend.line.leave(caller)

@@ -29,7 +29,7 @@ from gateway.generation import Generation
 from gateway.job import Job
 from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
-from gateway.late_storing import LateStoring
+from gateway.late_storing import LAST_TRY, LateStoring
 from gateway.memory import make_memory
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
@@ -128,7 +128,7 @@ class Runtime:
     async def close(self) -> None:
         """Wait for running jobs (at most the configured time), then close what was opened."""
         await self.jobs.drain(self.settings.server.shutdown_timeout)
-        await self.late.close()
+        await self.late.close(min(LAST_TRY, self.settings.server.shutdown_timeout))
         if self._sweeper:
             self._sweeper.cancel()
         await self.places.close()
@@ -221,7 +221,7 @@ class Runtime:
         return {
             "status": "draining" if self.jobs.draining else "degraded" if failing else "ok",
             "models": len(self.settings.models),
-            "jobs": self.jobs.counts,
+            "jobs": {**self.jobs.counts, "waiting": self.jobs.counts["waiting"] + self.places.waiting},
             "memory": self.memory.health(),
             "backends": backends,
             "storages": storages,

@@ -24,7 +24,9 @@ from gateway.runtime import Runtime, make_runtime
 
 log = logging.getLogger(__name__)
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+ARENAS = 2
+"""Heaps of the C library: each of eight threads would keep the pictures of its busiest moment in one of its own."""
 KEPT_BYTES = 64 * 2**20
 STUCK = 3.0
 """Seconds that tasks get to end after everything was closed."""
@@ -169,5 +171,6 @@ def _keep_big_blocks() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_ARENA_MAX, ARENAS)
     except (OSError, AttributeError):
         log.debug("this C library has no mallopt")

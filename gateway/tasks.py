@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from gateway.task_orders import order_in, standing_order_in
-from gateway.task_words import Kind
+Kind = str
+"""``title``, ``summary``, ``tags``, ``follow_ups``, ``queries``, ``emoji``, ``tool_calls``, ``text`` or ``prompt``."""
 
 NOTHING_SAID = "Picture"
 EMOJI = "🎨"
@@ -44,13 +44,33 @@ TITLES = (
     r"Please generate a concise title \(max 40 characters\) for a conversation that starts with",
     # Chatbox
     r"Based on the chat history, give this conversation a name\.",
+    # NextChat in Japanese since 2.9
+    r"この文の簡潔なテーマを四から五文字で返してください",
+    # Continue
+    r".{0,300}please reply with a title for the chat that is",
+    # Zed, and what many smaller clients say in much the same words
+    (
+        r"(?:please )?(?:generate|create|write|provide|suggest|give me|come up with) an? (?:[\w’', -]{0,60} )?"
+        r"(?:title|name|headline) (?:for|of|that (?:summari[sz]es|describes)|summari[sz]ing|describing|to summari[sz]e) "
+        r"(?:this|the|our|the following|the above|the current|the entire) (?:conversation|chat|dialogue|thread)\b"
+        r"(?! (?:room|app|group|show|bot))"
+    ),
+    (
+        r"(?:please )?(?:give|name|title) (?:this|our|the) (?:conversation|chat)"
+        r"(?: an? (?:[\w-]+ ){0,3}(?:title|name))?\W*$"
+    ),
 )
 TITLE_ASKED = re.compile("|".join(TITLES), re.IGNORECASE)
 SUMMARY_ASKED = re.compile(
     r"Summarize the discussion briefly in 200 words or less to use as a prompt for future context"
     r"|简要总结一下对话内容，用作后续的上下文提示"
     r"|簡要總結一下(?:對話內容|你和使用者的對話)，用作後續的上下文提示"
-    r"|あなたとユーザ.{0,20}(?:まとめて|要約し).{0,6}後続のコンテキストプロンプト",
+    r"|あなたとユーザ.{0,20}(?:まとめて|要約し).{0,6}後続のコンテキストプロンプト"
+    r"|Use the language used by the user .{0,120}to summari[sz]e the conversation in at most"
+    r"|Faites un résumé succinct de la discussion"
+    # SillyTavern
+    r"|\[?(?:Ignore previous instructions\.|Pause your roleplay\.)\s*Summari[sz]e the most important (?:facts|events)"
+    r"|(?:please )?summari[sz]e (?:this|our|the) (?:conversation|chat|discussion)(?: so far| above| briefly)?\W*$",
     re.IGNORECASE,
 )
 # Cherry Studio and LobeChat say it in the system message.
@@ -59,10 +79,16 @@ TITLE_ORDERED = re.compile(
     r" conversation into a title"
     r"|You are a professional conversation summarizer\. Generate a concise title"
     r"|Summarize the given (?:session|conversation) (?:as|into) a .{0,30}title"
+    # big-AGI, HuggingChat
+    r"|You are an AI conversation titles assistant"
+    r"|You are a (?:chat thread titling|summarization) (?:assistant|AI)\b.{0,80}(?:title|conversation|summari)"
     r"|你是一名擅长会话的助理，你需要将用户的会话总结为"
     r"|总结给出的会话，将其总结为语言为.{1,20}字内标题",
     re.IGNORECASE,
 )
+
+FOLLOW_UPS_ASKED = re.compile(r"Suggest three very short factual follow-up questions", re.IGNORECASE)
+EMOJI_ASKED = re.compile(r"Your task is to reflect the speaker['’]s likely facial expression", re.IGNORECASE)
 
 SPOKEN = re.compile(
     r"^[ \t>|]*(?:user|human|用户)[ \t]*[:：][ \t]*(?:\n[ \t]*)?\"?(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
@@ -82,8 +108,8 @@ LONGEST_TEXT, MOST_TURNS = 32_000, 200
 def answer_task(messages: Sequence[Any]) -> str | None:
     """Answer a client's own prompt in the conversation's words; None if a person asks for a picture.
 
-    The known families are told by how they begin, word for word; others by what they order of which talk, so that
-    ``a poster with the title …`` is still drawn.
+    Each family is known by how it begins, word for word, so that ``a poster with the title …`` is still drawn: a title
+    that costs a picture is a nuisance, but a person who gets words for a picture is lost.
     """
     said = [(message.get("role"), message) for message in messages if isinstance(message, Mapping)]
     if not said or not _has_words_alone(said[-1][1]):
@@ -144,17 +170,17 @@ def _order(role: Any, last: str, standing: Sequence[str]) -> tuple[Kind | None, 
         return "summary", last
     if last.startswith("### Task:"):
         return _open_webui_kind(last.removeprefix("### Task:").lstrip()), last
+    if FOLLOW_UPS_ASKED.match(last):
+        return "follow_ups", last
+    if EMOJI_ASKED.match(last):
+        return "emoji", last
     if TITLE_ASKED.match(last):
         return "title", last
-    if kind := order_in(last):
-        return kind, last
     for text in standing:
         if text.startswith("Available Tools:") and "tool" in text[-2_000:]:
             return "tool_calls", text
-        if TITLE_ORDERED.match(text):
+        if TITLE_ORDERED.match(text) or TITLE_ASKED.match(text):
             return "title", text
-        if kind := standing_order_in(text):
-            return kind, text
     return None, ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 MOST = 10**12
 """What no call uses; a larger number is not believed."""
@@ -60,7 +60,11 @@ def read_usage(told: object) -> Usage | None:
 
 def count_tokens(value: object) -> int:
     """Take a number of tokens from an answer; what is none counts as 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST else 0
+    return value if _is_count(value) else 0
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def is_usage(value: object) -> bool:
@@ -81,7 +85,7 @@ def _first(told: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 def _details(told: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     found = next((rows for name in names if isinstance(rows := told.get(f"{name}_details"), Mapping)), {})
-    kept = {name: value for name, value in found.items() if isinstance(name, str) and count_tokens(value)}
+    kept = {name: value for name, value in found.items() if isinstance(name, str) and _is_count(value)}
     return {name[:40]: kept[name] for name in list(kept)[:MOST_DETAILS]}
 
 

@@ -183,9 +183,8 @@ def system(text):
         ([*chat("a red fox", "ok"), system(ZED)], "A red fox"),
         ([system("Generate a 2-5 word title for this chat."), *chat("a red fox", "ok"), user("Title:")], "A red fox"),
         ([user("Generate a 4-5 word title for this conversation. Only output the title:\n\na red fox")], "A red fox"),
-        ([user('Summarize in a 5-word Title. Give the title only. "a red fox"')], "A red fox"),
         ([system("You are an AI conversation titles assistant."), user(BIG_AGI)], "A red fox"),
-        ([system(HUGGING_CHAT), user("a red fox")], "a red fox"),
+        ([system(HUGGING_CHAT), user("a red fox")], "A red fox"),
         ([user('Generate a title for this chat as {"title": "…"}\nUser: a red fox')], '{"title":"A red fox"}'),
         ([*chat("a cat 16:9", "ok", "a dog", "ok"), system(SILLY_TAVERN)], "a cat; a dog"),
         ([*chat("a cat 16:9", "ok", "a dog", "ok"), user(SILLY_TAVERN)], "a cat; a dog"),
@@ -193,14 +192,6 @@ def system(text):
         ([system(TOOLS), user('Query: History:\nUSER: """a fox"""\nQuery: a fox')], '{"tool_calls":[]}'),
         ([system(OLD_TOOLS), user("Query: a fox")], ""),
         ([*chat("a red fox", "ok"), user("Suggest three very short factual follow-up questions.")], ""),
-        ([*chat("a red fox", "ok"), user("Generate 3 tags for this conversation")], "Picture"),
-        (
-            [
-                *chat("a red fox", "ok"),
-                user("You are tasked with generating web search queries. Answer with only the query."),
-            ],
-            "a red fox",
-        ),
     ],
 )  # fmt: skip
 def test_others_are_answered_in_the_conversation_s_words(messages, answer):
@@ -300,3 +291,59 @@ def test_a_hostile_conversation_costs_no_time(messages):
     answer_task(messages)
 
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        "这是历史聊天总结作为前情提要：fox; tower",
+        "這是 AI 與使用者的歷史聊天總結，作為前情提要：fox; tower",
+        "これは前提としての履歴チャットの要約です：fox; tower",
+        "이것은 이전 채팅 요약입니다: fox; tower",
+        "This is a summary of the chat history as a recap: fox; tower",
+        "你是一个聊天助手，名称是小美，请生成有趣的内容",
+        "你是一个专业的对话助手，帮助用户写作、总结和创作",
+        "You write titles of dialogues.",
+        "You are a helpful assistant. Summarize the conversation when the user asks for it.",
+    ],
+)
+def test_what_a_client_remembers_or_is_orders_nothing(memory):
+    """NextChat puts its summary before the conversation; each picture asked for after it is still a picture."""
+    said = [
+        {"role": "system", "content": memory},
+        *chat("a red fox in the snow", "![image](http://x/y)", "a lighthouse"),
+    ]
+
+    assert answer_task(said) is None
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Create an emoji of a girl sending a message",
+        "Make an emoji of a detective asking a question",
+        "Create a knight by the name of Arthur from the history of England",
+        "Make a set of vintage luggage tags for a history museum",
+        "Make a flyer with the title of our discussion evening, bold type",
+        "Create a title card for the chat show of the century",
+        "Design a logo: give this chat app a name and a fox",
+        "Summarize the history of Rome in one mosaic",
+        "Name plate on a desk, oak, evening light",
+        "生成微信聊天表情包，主题是柴犬",
+        "生成一个聊天头像，主题是春天",
+        "生成聊天背景，主题是星空",
+        "写实的两个人对话，主题是和平",
+        "LINEチャットのスタンプを作成、テーマは柴犬、タイトル文字入り",
+        "会話というタイトルのバナーを作成してください",
+        "카카오톡 채팅 이모티콘을 만들어 주세요, 제목은 행복",
+        "Создай аватарку для чата с названием Друзья",
+        "Crea un banner para un chat con el nombre Luna",
+        "Crie um avatar para o chat com o nome Luna",
+        "Crée un flyer pour une discussion avec le titre Demain",
+        "Erstelle einen Sticker für unseren Chat mit dem Namen Mia",
+    ],
+)
+def test_a_picture_that_speaks_of_talk_is_a_picture(prompt):
+    """Who asks for one must not get words."""
+    assert answer_task([user(prompt)]) is None
+    assert answer_task([*chat("a red fox", "ok"), user(prompt)]) is None

@@ -66,6 +66,9 @@ async def stream_response(request: web.Request, job: Job, response: Response) ->
     runtime = request.app[RUNTIME]
     with runtime.jobs.reading(job):
         await job.begin(FIRST_STEP)
+        if job.done:
+            # A repeated call whose picture is gone must get its status before the stream has one.
+            await drawn_items(request, await job.wait(), response)
         async with open_stream(request, runtime.settings.chat.ping, done_mark=False) as (stream, answer):
             events = Events(stream, response)
             await events.tell_response("created", response.begun())
