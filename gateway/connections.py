@@ -114,6 +114,8 @@ async def listen(runner: web.AppRunner, settings: Server) -> asyncio.Server:
         keepalive_timeout=settings.keep_alive,
         lingering_time=min(LINGERING, settings.body_timeout),
         access_log=None,
+        # What is packed is unpacked where its limit is known: the parser would unpack all of it at once, on the loop.
+        auto_decompress=False,
     )
     listener = await loop.create_server(door, settings.host, settings.port, backlog=AT_ONCE)
     for listening in listener.sockets:

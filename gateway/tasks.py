@@ -51,7 +51,8 @@ TITLES = (
     # Zed, and what many smaller clients say in much the same words
     (
         r"(?:please )?(?:generate|create|write|provide|suggest|give me|come up with) an? (?:[\w’', -]{0,60} )?"
-        r"(?:title|name|headline) (?:for|of|that (?:summari[sz]es|describes)|summari[sz]ing|describing|to summari[sz]e) "
+        r"(?:title|name|headline) "
+        r"(?:for|of|that (?:summari[sz]es|describes)|summari[sz]ing|describing|to summari[sz]e) "
         r"(?:this|the|our|the following|the above|the current|the entire) (?:conversation|chat|dialogue|thread)\b"
         r"(?! (?:room|app|group|show|bot))"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import secrets
 import time
@@ -152,7 +153,7 @@ def error_json(error: GatewayError, request_id: str) -> dict[str, Any]:
 def error_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.again is not None:
         headers["x-should-retry"] = "true" if error.again else "false"
     elif isinstance(error, FUTILE):

@@ -12,7 +12,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.endpoints.answers import json_response
-from gateway.endpoints.body import read_json, refuse_when_short
+from gateway.endpoints.body import read_json, refuse_packed, refuse_when_short
 from gateway.endpoints.fields import bool_field, choice_field, describe, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
@@ -116,6 +116,7 @@ def _url(value: object, param: str) -> str:
 
 
 async def _read_multipart(request: web.Request, server: Server) -> Form:
+    refuse_packed(request)
     refuse_when_short(request)
     form, size, count = Form(), 0, 0
     try:

@@ -1,11 +1,13 @@
 """Whatever bytes a stranger sends, the answer is an OpenAI error, nothing was spent, and the next call works."""
 
+import asyncio
 import gzip
 import time
 
 import pytest
 
 from gateway.endpoints.body import fingerprint
+from gateway.memory import statm
 from tests.gateways import drawing_by, start
 
 ORIGIN = {"Origin": "https://app.example"}
@@ -156,7 +158,11 @@ async def test_a_packed_body_is_counted_unpacked(gateway, fake, path):
     bomb = await gateway.post(path, data=gzip.compress(b" " * 50_000_000), headers=headers)
     broken = await gateway.post(path, data=b"not packed at all", headers=headers)
 
+    cut = await gateway.post(path, data=gzip.compress(b'{"prompt": "' + b"a fox " * 999)[:-9], headers=headers)
+    strange = await gateway.post(path, data=b"{}", headers={**headers, "Content-Encoding": "br"})
+
     assert bomb.status == 413, bomb.text
+    assert (cut.status, strange.status) == (400, 415), (cut.text, strange.text)
     assert broken.status == 400, broken.text
     assert broken.error["type"] == "invalid_request_error"
     await goes_on(gateway, fake)
@@ -168,3 +174,20 @@ def test_the_fingerprint_is_the_same_for_the_same_values():
 
     assert one == fingerprint("/v1/x", {"b": [1, 2], "a": 1})
     assert len({one, fingerprint("/v1/y", {"a": 1, "b": [1, 2]}), fingerprint("/v1/x", {"a": 1, "b": [2, 1]})}) == 3
+
+
+async def test_a_bomb_takes_no_memory_and_no_time(gateway):
+    """200 MB in 200 KB, eight times at once: no more is unpacked than a body may have, and the loop goes on."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    bomb = gzip.compress(b'{"prompt": "' + b"a" * 200_000_000)
+    before = statm()[1]
+    bombs = [asyncio.create_task(gateway.post("/v1/images/generations", data=bomb, headers=headers)) for _ in range(8)]
+    waits = []
+    while not all(task.done() for task in bombs):
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        waits.append(time.monotonic() - began)
+
+    assert {task.result().status for task in bombs} == {413}
+    assert max(waits) < 1
+    assert statm()[1] - before < 60 * 2**20
