@@ -188,3 +188,13 @@ def test_every_package_is_installed():
     }
 
     assert listed == there
+
+
+@pytest.mark.parametrize("path", [*CORE.values(), *PLUGINS.values()], ids=lambda path: path.stem)
+def test_nothing_forks(path: Path) -> None:
+    """A forked child hangs on the object store's client; one process serves, and threads do what is slow."""
+    text = path.read_text(encoding="utf-8")
+
+    assert "multiprocessing" not in {module.split(".")[0] for module, _ in imports(path)}
+    assert "os.fork" not in text
+    assert "ProcessPoolExecutor" not in text
