@@ -217,11 +217,12 @@ class Runtime:
         """Say how things are, without asking anything outside."""
         backends = {name: health_of(backend) for name, backend in self.backends.items()}
         storages = {name: health_of(storage) for name, storage in self.storages.items()}
+        counts = self.jobs.counts
         failing = any(map(is_failing, storages.values())) or any(map(is_out_of_keys, backends.values()))
         return {
             "status": "draining" if self.jobs.draining else "degraded" if failing else "ok",
             "models": len(self.settings.models),
-            "jobs": {**self.jobs.counts, "waiting": self.jobs.counts["waiting"] + self.places.waiting},
+            "jobs": {**counts, "waiting": counts["waiting"] + self.places.waiting},
             "memory": self.memory.health(),
             "backends": backends,
             "storages": storages,

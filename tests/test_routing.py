@@ -157,13 +157,18 @@ def test_a_resting_target_gets_none_and_comes_back():
     assert firsts["a"] == pytest.approx(500, abs=60)
 
 
-def test_when_all_rest_the_first_to_come_back_is_asked_one_call_at_a_time():
-    """What is wrong is not hidden behind a rest; a storm meets one probe and learns when to come again."""
-    clock = Clock()
-    router = Router(clock=clock)
+def two_at_rest() -> tuple[Router, Target, Target]:
+    """Two broken targets: *a* is back in a minute, *b* in twelve seconds, by a clock that stands still."""
+    router = Router(clock=Clock())
     a, b = target("a"), target("b")
     break_down(router, a, retry_after=60)
     break_down(router, b, retry_after=12)
+    return router, a, b
+
+
+def test_when_all_rest_the_first_to_come_back_is_asked_one_call_at_a_time():
+    """What is wrong is not hidden behind a rest; a storm meets one probe and learns when to come again."""
+    router, a, b = two_at_rest()
 
     for _ in range(3):
         assert names(router, CAT, [a, b]) == ["b"]
@@ -181,11 +186,7 @@ def test_when_all_rest_the_first_to_come_back_is_asked_one_call_at_a_time():
 
 def test_all_being_probed_says_when_the_first_is_back():
     """The caller learns the soonest return, so that it can come again in time."""
-    clock = Clock()
-    router = Router(clock=clock)
-    a, b = target("a"), target("b")
-    break_down(router, a, retry_after=60)
-    break_down(router, b, retry_after=12)
+    router, a, b = two_at_rest()
 
     with router.attempt(a, alone=True), router.attempt(b, alone=True), pytest.raises(UnavailableError) as caught:
         router.order(CAT, [a, b])

@@ -41,15 +41,19 @@ async def read_body(request: web.Request, server: Server) -> bytes:
         raise _too_large(server) from None
     except (ValueError, web.RequestPayloadError) as error:
         raise RequestError(f"the body could not be read: {error}", code="invalid_body") from error
-    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    coding = _coding(request)
     return body if coding in PLAIN else await asyncio.to_thread(_unpacked, body, coding, server)
 
 
 def refuse_packed(request: web.Request) -> None:
     """Raise for a form that is packed: its parts are read as they come."""
-    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    coding = _coding(request)
     if coding not in PLAIN:
         raise _unsupported(f"a form is sent as it is, not packed as {coding[:40]!r}")
+
+
+def _coding(request: web.Request) -> str:
+    return request.headers.get("Content-Encoding", "").strip().lower()
 
 
 def _unpacked(body: bytes, coding: str, server: Server) -> bytes:
