@@ -43,6 +43,12 @@ class Telling:
     came: set[Size] = field(default_factory=set)
     """The sizes in which pictures arrived."""
 
+    def begin(self) -> None:
+        """Forget what the target before has said; what its calls used stays."""
+        self.sent = False
+        self.notes.clear()
+        self.came.clear()
+
     def of_call(self, first: int) -> Telling:
         """Give the report of one call, which says what it used and did for the whole job."""
         return replace(self, first=first, sent=False)

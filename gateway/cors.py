@@ -17,6 +17,8 @@ METHODS = "GET, POST, DELETE, HEAD, OPTIONS"
 MAX_AGE = 86_400
 PRIVATE_NETWORK_ASKED = "Access-Control-Request-Private-Network"
 
+Prepare = Callable[[web.Request, web.StreamResponse], Awaitable[object]]
+
 
 def make_cors(app: web.Application, server: Server) -> aiohttp_cors.CorsConfig:
     """Allow the configured origins on every route that is added to the returned object."""
@@ -27,9 +29,10 @@ def make_cors(app: web.Application, server: Server) -> aiohttp_cors.CorsConfig:
         max_age=MAX_AGE,
         allow_methods=METHODS.split(", "),
     )
-    app.on_response_prepare.append(_make_room)
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(server.origins, rules))
-    app.on_response_prepare.append(_filling_in(frozenset(server.origins)))
+    # Without an Origin the library would only look up the route's rules, for every answer.
+    theirs = app.on_response_prepare.pop()
+    app.on_response_prepare.append(_cross_origin(theirs, frozenset(server.origins)))
     return cors
 
 
@@ -58,19 +61,21 @@ def _methods_at(request: web.Request) -> str:
     return METHODS if not known or hdrs.METH_ANY in known else ", ".join(sorted(known | {hdrs.METH_OPTIONS}))
 
 
-async def _make_room(request: web.Request, response: web.StreamResponse) -> None:
-    """Take away what a plugin's handler set itself: aiohttp-cors would drop the connection over it."""
-    response.headers.popall(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, None) if not is_preflight(request) else None
-
-
-def _filling_in(origins: frozenset[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _cross_origin(theirs: Prepare, origins: frozenset[str]) -> Prepare:
+    """Give what adds the cross-origin headers to an answer: *theirs*, aiohttp-cors', and what it leaves out."""
     anyone = "*" in origins
 
-    async def fill_in(request: web.Request, response: web.StreamResponse) -> None:
+    async def cross_origin(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
+        origin = request.headers.get(hdrs.ORIGIN)
+        preflight = is_preflight(request)
+        if not preflight:
+            # What a plugin's handler set itself: aiohttp-cors would drop the connection over it.
+            headers.popall(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, None)
+            if origin is not None:
+                await theirs(request, response)
         vary = headers.get(hdrs.VARY)
         headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
-        origin = request.headers.get(hdrs.ORIGIN)
         if not origin and anyone:
             # A cache in between may keep this answer for a web page; Worker A said so to everybody, too.
             headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")
@@ -82,7 +87,7 @@ def _filling_in(origins: frozenset[str]) -> Callable[[web.Request, web.StreamRes
         if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
-        if is_preflight(request) and request.headers.get(PRIVATE_NETWORK_ASKED) == "true":
+        if preflight and request.headers.get(PRIVATE_NETWORK_ASKED) == "true":
             headers["Access-Control-Allow-Private-Network"] = "true"
 
-    return fill_in
+    return cross_origin

@@ -131,8 +131,9 @@ class Shelf(Generic[H]):
 
     def __init__(self) -> None:
         self.weight = 0
-        self._things: dict[H, tuple[str, int]] = {}
-        self._owned: dict[str, dict[H, None]] = {}
+        # A plain dict steps over all that was taken from its front, each time its first is asked for.
+        self._things: OrderedDict[H, tuple[str, int]] = OrderedDict()
+        self._owned: dict[str, OrderedDict[H, None]] = {}
         self._weights: dict[str, int] = {}
         # The heaviest first; an entry whose weight is no longer its owner's is passed over.
         self._heap: list[tuple[int, str]] = []
@@ -146,7 +147,7 @@ class Shelf(Generic[H]):
     def put(self, thing: H, owner: str, weight: int) -> None:
         """Add a thing that is not there yet."""
         self._things[thing] = owner, weight
-        self._owned.setdefault(owner, {})[thing] = None
+        self._owned.setdefault(owner, OrderedDict())[thing] = None
         self._weigh(owner, weight)
 
     def take(self, thing: H) -> None:

@@ -61,8 +61,7 @@ class Generation:
         choices = self._router.order(work.request, targets)
         for place, (target, plan) in enumerate(choices):
             receipt = _planned(receipt, target, plan)
-            telling.notes.clear()
-            telling.came.clear()
+            telling.begin()
             work.tell("generating", _drawing(target, plan))
             began = time.monotonic()
             try:
@@ -89,7 +88,7 @@ class Generation:
         """Make all calls of the plan; some may fail as long as one delivers."""
         requests, drawn = plan.requests(), Drawn()
         if len(requests) == 1:
-            outcomes = await self._call(telling.of_call(0), target, plan, requests[0])
+            outcomes = await self._call(telling, target, plan, requests[0])
         else:
             gate = asyncio.Semaphore(CALLS_AT_ONCE)
 

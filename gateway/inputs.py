@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from io import BytesIO
 from urllib.parse import quote
 
@@ -30,6 +31,7 @@ def as_data_url(image: Image) -> str:
     return f"data:{image.media_type or 'image/png'};base64,{as_base64(image)}"
 
 
+@lru_cache(maxsize=1024)
 def model_path(model: str) -> str:
     """Make *model* fit to stand in an upstream's path; raise `MisconfiguredError` if it would lead elsewhere.
 

@@ -153,15 +153,20 @@ class Job:
 
     async def wait(self) -> Result:
         """Wait for the end, and until it is on record; give the result or raise the job's error."""
-        while not self.done:
-            await _woken(self._enders)
-        if self.kept and not self.kept.done():
-            # Told too early, a caller could come again after a crash and find nothing of what it has paid for.
-            await asyncio.wait({self.kept}, timeout=RECORD_TIMEOUT)
+        await self.ends()
         if self.error:
             raise self.error.copied() from None
         assert self.result is not None
         return self.result
+
+    async def ends(self, seconds: float = 0) -> bool:
+        """Wait for the end, and until it is on record; False if it has not come after *seconds* (0: however long)."""
+        if not self.done:
+            await _woken(self._enders, seconds)
+        if self.kept and not self.kept.done():
+            # Told too early, a caller could come again after a crash and find nothing of what it has paid for.
+            await asyncio.wait({self.kept}, timeout=RECORD_TIMEOUT)
+        return self.done
 
     def forget_bytes(self, *, all_of_them: bool = False) -> int:
         """Let go of pixels that only waiting callers needed; tell how many bytes remain because no storage has them."""
@@ -187,19 +192,27 @@ def deleted(picture: Picture, key: str) -> Picture:
     return replace(picture, meta=replace(picture.meta, key=key, expires=time.time()), data=b"", planned="", trouble="")
 
 
-async def _woken(waiters: list[asyncio.Future[None]]) -> None:
-    """Wait among *waiters* until they are released."""
-    waiter = asyncio.get_running_loop().create_future()
+async def _woken(waiters: list[asyncio.Future[None]], seconds: float = 0) -> None:
+    """Wait among *waiters* until they are released, or until *seconds* (0: any number) are over."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
     waiters.append(waiter)
+    timer = loop.call_later(seconds, _let_go, waiter) if seconds else None
     try:
         await waiter
     finally:
+        if timer:
+            timer.cancel()
         if waiter in waiters:
             waiters.remove(waiter)
 
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:
     for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
+        _let_go(waiter)
     waiters.clear()
+
+
+def _let_go(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -31,16 +31,17 @@ def resolve(
     `ModelNotFoundError`, which names *usable* models.
     """
     name = (name or "").strip()
-    shown = list(models if usable is None else usable)
+    if name in models and "*" not in name:
+        return name, name, None
     default = _only(models) if default_model is None else default_model
     if not name and not default:
-        message = f"the call must name a model{_known('', shown)}"
+        message = f"the call must name a model{_known('', models if usable is None else usable)}"
         raise RequestError(message, param="model", code="missing_required_parameter")
     found = _find(name or default or "", models)
     if found is None and default and unknown_model == "default":
         found = _find(default, models)
     if found is None:
-        message = f"there is no model {name[:100]!r} here{_known(name, shown)}"
+        message = f"there is no model {name[:100]!r} here{_known(name, models if usable is None else usable)}"
         raise ModelNotFoundError(message, param="model")
     return found
 
@@ -81,7 +82,8 @@ def _only(models: Mapping[str, ModelSettings]) -> str | None:
     return next(iter(models)) if len(models) == 1 and "*" not in next(iter(models)) else None
 
 
-def _known(name: str, names: list[str]) -> str:
+def _known(name: str, usable: Iterable[str]) -> str:
+    names = list(usable)
     close = get_close_matches(name[:100], names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     if not names:

@@ -12,7 +12,8 @@ from gateway.values import Size
 
 LONGEST = 32_000
 DIGIT = "[0-9０-９]"
-COLON = "[:：∶]"
+COLONS = ":：∶"
+COLON = f"[{COLONS}]"
 NUMBER = rf"{DIGIT}{{1,4}}(?:[.．]{DIGIT}{{1,3}})?"
 
 RATIO = re.compile(
@@ -88,13 +89,14 @@ def read_prompt(text: str, ratios: Mapping[str, Size], default: Size, legacy: bo
     flags = frozenset(flag.lower() for flag in FLAG.findall(text)) if "---" in text else frozenset[str]()
     while flags and (found := FLAG.search(text)):
         text = _cut(text, found.start(), found.end())
+    written = text.strip()
+    if not any(colon in text for colon in COLONS):
+        return PromptReading(written, default, None, flags, written)
     reading = _read_legacy(text, ratios, default, flags) if legacy else _read_last(text, ratios, default, flags)
-    return replace(reading, written=text.strip())
+    return replace(reading, written=written)
 
 
 def _read_last(text: str, ratios: Mapping[str, Size], default: Size, flags: frozenset[str]) -> PromptReading:
-    if not any(colon in text for colon in ":：∶"):
-        return PromptReading(text.strip(), default, None, flags)
     quoted = [found.span() for found in QUOTED.finditer(text) if found.span() != (0, len(text))]
     chosen: tuple[re.Match[str], str] | None = None
     for found in RATIO.finditer(text):

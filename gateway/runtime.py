@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -75,7 +75,7 @@ class Runtime:
         # What was paid for is fetched apart: slow hosts that callers name must not take its places.
         self._results = Fetcher(self.settings.fetch, per_host=128)
         self.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
-        self.catalogue: dict[str, tuple[float, bytes]] = {}
+        self.catalogue: dict[tuple[str, ...] | None, tuple[float, bytes]] = {}
         self.derived = DerivedCache(self.settings.serving.cache)
         self.recipes = {name: self._recipe(name, model) for name, model in self.settings.models.items()}
         self.places = Places(self.settings.jobs.per_backend, self.settings.jobs.waiting)
@@ -163,15 +163,14 @@ class Runtime:
 
     def resolve(self, name: str | None, caller: Caller) -> Resolved:
         """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
-        usable = [known for known in self.settings.models if "*" in known or caller.may_use(known)]
-        found = self._named(name, usable)
+        found = self._named(name, (known for known in self.settings.models if "*" in known or caller.may_use(known)))
         # A key may be limited to an alias; a name that only the default model stands in for opens nothing.
         alias = name in self.settings.models[found.recipe].aliases and caller.may_use(name or "")
         if not (caller.may_use(found.public) or alias):
             raise PermissionError_(f"this key may not use the model {found.public!r}", param="model")
         return found
 
-    def _named(self, name: str | None, usable: list[str] | None = None) -> Resolved:
+    def _named(self, name: str | None, usable: Iterable[str] | None = None) -> Resolved:
         settings = self.settings
         return Resolved(*resolve(name, settings.models, settings.default_model, settings.unknown_model, usable))
 

@@ -32,14 +32,23 @@ PERMISSION = {
 
 
 FRESH = 5.0
-"""Seconds that an entry of the list is taken as it was."""
+"""Seconds that the list is taken as it was: clients ask again and again, and backends learn little meanwhile."""
+MOST_LISTS = 256
+"""How many different lists are kept; one for each set of models that a key may be limited to."""
 
 
 async def list_models(request: web.Request) -> web.Response:
     """List the models, aliases included, that this caller may use; wildcard routes have no single name to list."""
-    runtime = request.app[RUNTIME]
-    entries = [_encoded(runtime, public, recipe) for public, recipe in _names(runtime, request[CALLER])]
-    body = b'{"object":"list","data":[' + b",".join(entries) + b"]}"
+    runtime, caller = request.app[RUNTIME], request[CALLER]
+    allowed = None if caller.models is None else tuple(caller.models)
+    until, body = runtime.catalogue.get(allowed, (0.0, b""))
+    now = time.monotonic()
+    if now >= until:
+        entries = [_entry(runtime, public, recipe) for public, recipe in _names(runtime, caller)]
+        body = orjson.dumps({"object": "list", "data": entries})
+        if len(runtime.catalogue) >= MOST_LISTS:
+            runtime.catalogue.clear()
+        runtime.catalogue[allowed] = now + FRESH, body
     return web.Response(body=body, content_type="application/json")
 
 
@@ -64,16 +73,6 @@ def _names(runtime: Runtime, caller: Caller) -> list[tuple[str, str]]:
         if "*" not in name:
             pairs += [(name, name), *((alias, name) for alias in model.aliases if "*" not in alias)]
     return [(public, recipe) for public, recipe in pairs if caller.may_use(public)]
-
-
-def _encoded(runtime: Runtime, public: str, recipe: str) -> bytes:
-    """Give an entry as JSON; clients ask for the list again and again, and backends learn little in a few seconds."""
-    until, encoded = runtime.catalogue.get(public, (0.0, b""))
-    now = time.monotonic()
-    if now >= until:
-        encoded = orjson.dumps(_entry(runtime, public, recipe))
-        runtime.catalogue[public] = (now + FRESH, encoded)
-    return encoded
 
 
 def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -123,16 +121,12 @@ async def waited(
         later = True
     made = partial(_made, job, make, instead)
     with runtime.jobs.reading(job):
-        try:
-            async with asyncio.timeout(patience or None):
-                with suppress(GatewayError):
-                    await job.wait()
-        except TimeoutError:
-            if later:
-                job.attached = False
-                return accepted(request, runtime, job)
-            return await _kept_alive(request, job, made, patience)
-        return await whole_answer(request, await made())
+        if await job.ends(patience):
+            return await whole_answer(request, await made())
+        if later:
+            job.attached = False
+            return accepted(request, runtime, job)
+        return await _kept_alive(request, job, made, patience)
 
 
 async def _made(job: Job, make: Make, instead: Instead) -> Any:
@@ -164,13 +158,7 @@ async def _kept_alive(request: web.Request, job: Job, made: Made, seconds: float
     await response.prepare(request)
     while not job.done:
         await response.write(b" ")
-        try:
-            async with asyncio.timeout(seconds):
-                await job.wait()
-        except TimeoutError:
-            continue
-        except GatewayError:
-            break
+        await job.ends(seconds)
     value = await _late(request, job, made)
     if value is not None:
         await _write(response, value)

@@ -97,6 +97,8 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, int | float):
+        return str(value)
     text = "; ".join(value) if isinstance(value, list) else str(value)
     return text if PLAIN.fullmatch(text) else _json(text)
 

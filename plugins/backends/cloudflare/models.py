@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 
 from gateway import Capabilities, Range, Size, SizeRule
@@ -107,6 +108,7 @@ MODELS: tuple[tuple[str, Facts], ...] = (
 )
 
 
+@lru_cache(maxsize=1024)
 def facts(model: str) -> Facts:
     """Find what is known of *model*."""
     return next((known for pattern, known in MODELS if fnmatchcase(model, pattern)), UNKNOWN)
