@@ -28,10 +28,10 @@ from gateway.endpoints.answers import usage_of
 from gateway.endpoints.body import parse_json
 from gateway.endpoints.chat_body import parse_chat
 from gateway.imaging import inspect
-from gateway.pipeline import _meta
 from gateway.receipt import Receipt
 from gateway.registry import discover
 from gateway.runtime import Runtime, make_runtime
+from gateway.storing import meta_of
 from gateway.texts import answer_text, make_template
 from gateway.values import Caller, Image, ImageRequest
 from tests.fake_upstream import png
@@ -110,7 +110,7 @@ async def measure(runtime: Runtime, size: int) -> dict[str, float]:
         "route": await microseconds(lambda: runtime.router.order(made.request, recipe.targets)),
         "optimize": await microseconds(lambda: style.optimize(call.request)),
         "decode": await microseconds(decode),
-        "store": await microseconds(lambda: storage.put(_meta(image, work), image.data)),
+        "store": await microseconds(lambda: storage.put(meta_of(image, work), image.data)),
         "format": await microseconds(form),
         "encode": await microseconds(lambda: b"".join([b'{"b64_json":"', pybase64.b64encode(picture), b'"}'])),
     }

@@ -33,7 +33,7 @@ async def store(work: Work, storage: Storage, job: Job) -> Work:
     pictures: list[Picture] = []
     failure: StorageError | None = None
     for image in work.images:
-        picture = Picture(_meta(image, work), image.data, image.revised_prompt, image.seed)
+        picture = Picture(meta_of(image, work), image.data, image.revised_prompt, image.seed)
         try:
             if isinstance(failure, StorageDownError):
                 # Its tries are not for each of many: their caller waits, and all of them are tried again later.
@@ -148,7 +148,7 @@ def _new_key() -> str:
     return secrets.token_hex(20)
 
 
-def _meta(image: Image, work: Work) -> PictureMeta:
+def meta_of(image: Image, work: Work) -> PictureMeta:
     details = {
         "prompt": work.request.prompt,
         "original": work.original,
