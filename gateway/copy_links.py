@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
+from yarl import URL
+
 from gateway.errors import RequestError
 from gateway.signing import EXPIRY, refusal, refuse_weak, signature
 from gateway.transforms import FORMATS, Transform
@@ -47,6 +49,16 @@ def verify_copy(query: str, key: str, keys: Sequence[str], now: float) -> CopyLi
     if not any(fits) or link.expires <= now:
         raise refusal()
     return link
+
+
+def signed_copy(url: URL, key: str, keys: Sequence[str], now: float) -> CopyLink | None:
+    """Read a link to the picture *key*; None if it is none that was signed, or if nothing is signed here.
+
+    Raise PermissionError_ as `verify_copy` does.
+    """
+    if not keys or not url.query.keys() & {"signature", "expires"}:
+        return None
+    return verify_copy(url.raw_query_string, key, keys, now)
 
 
 def until(seconds: float, now: float | None = None) -> int:

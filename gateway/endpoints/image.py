@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.collection import find_picture
 from gateway.contracts import Storage
-from gateway.copy_links import CopyLink, verify_copy
+from gateway.copy_links import CopyLink, signed_copy
 from gateway.derive import DerivedCache
 from gateway.endpoints.sending import Sending
 from gateway.errors import NotFoundError, RequestError, StorageError
@@ -36,7 +36,7 @@ async def serve_picture(
     """
     name = read_key(request.match_info["key"])
     # A link that is not good is refused before anything is looked up for it.
-    link = _signed(request, name[0], keys, clock()) if name and keys else None
+    link = signed_copy(request.rel_url, name[0], keys, clock()) if name else None
     found = await find_picture(storages, name[0]) if name else None
     if name is None or found is None or not fits(name[1], found.meta.media_type):
         raise NotFoundError("there is no such picture, or it has expired")
@@ -53,12 +53,6 @@ async def serve_picture(
     shown = Shown(found.meta.media_type, found.meta.length, found.meta.sha256)
     headers = _headers(found, shown, transform, kept, attached)
     return await _answer(request, found, shown, headers, None)
-
-
-def _signed(request: web.Request, key: str, keys: Sequence[str], now: float) -> CopyLink | None:
-    if not request.query.keys() & {"signature", "expires"}:
-        return None
-    return verify_copy(request.rel_url.raw_query_string, key, keys, now)
 
 
 def _wanted(request: web.Request, link: CopyLink | None, media_type: str, settings: Serving) -> Transform:

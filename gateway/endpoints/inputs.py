@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from aiohttp import web
 from yarl import URL
 
 from gateway.collection import find_picture, outer
+from gateway.copy_links import signed_copy
 from gateway.endpoints.answers import public_base
-from gateway.errors import BlockedAddressError, RequestError, UpstreamError
+from gateway.errors import BlockedAddressError, PermissionError_, RequestError, UpstreamError
 from gateway.imaging import verify
 from gateway.runtime import RUNTIME, Runtime
 from gateway.serving import fits, read_key
+from gateway.transforms import read_transform
 from gateway.values import Image
 
 MOST_INPUTS = 16
@@ -33,7 +36,7 @@ async def input_images(urls: Sequence[str], request: web.Request, param: str) ->
             raise RequestError(f"the input pictures have more than {most} bytes together", param=param)
         limit = min(left, runtime.settings.fetch.limit)
         name = own_name(url, public_base(request, runtime.settings.server))
-        data = await (_stored(name, runtime, param, limit) if name else _fetched(url, runtime, param, limit))
+        data = await (_stored(name, url, runtime, param, limit) if name else _fetched(url, runtime, param, limit))
         images.append(await checked_image(data, runtime, param))
         left -= len(images[-1].data)
     return tuple(images)
@@ -61,20 +64,24 @@ def own_name(url: str, base: str) -> str | None:
         return None
     try:
         asked, home = URL(url), URL(f"{base}/image/")
-        own = _place(asked) == _place(home) and asked.path.startswith(home.path)
+        own = _place(asked) == _place(home) and asked.path.startswith(home.path) and not asked.user
     except ValueError:
         return None
-    # With a query it is a copy, perhaps of a signed link: those are served, not stored.
-    return asked.path.removeprefix(home.path) if own and not (asked.query_string or asked.user) else None
+    return asked.path.removeprefix(home.path) if own else None
 
 
 def _place(url: URL) -> tuple[str, str | None, int | None]:
     return url.scheme, url.host, url.port
 
 
-async def _stored(name: str, runtime: Runtime, param: str, limit: int) -> bytes:
-    """Read a picture of the gateway itself; whoever knows its key may see it."""
-    read = read_key(name)
+async def _stored(name: str, url: str, runtime: Runtime, param: str, limit: int) -> bytes:
+    """Read a picture of the gateway itself, or make the copy that *url* shows; whoever knows its key may see it."""
+    read, link, settings = read_key(name), URL(url), runtime.settings
+    try:
+        signed = signed_copy(link, read[0], settings.proxy.keys, time.time()) if read else None
+        copy = signed.copy if signed else read_transform(link.query, settings.serving.sizes)
+    except (RequestError, PermissionError_) as error:
+        raise RequestError(f"{param}: {error.message}", param=param, code=error.code) from None
     found = await find_picture(outer(runtime.storages), read[0]) if read else None
     if read is None or found is None or not fits(read[1], found.meta.media_type):
         message = f"{param}: there is no such picture here, or it has expired"
@@ -82,7 +89,8 @@ async def _stored(name: str, runtime: Runtime, param: str, limit: int) -> bytes:
     if found.meta.length > limit:
         message = f"{param}: the picture has {found.meta.length} bytes; at most {limit} are taken"
         raise RequestError(message, param=param, code="invalid_image")
-    return await found.body.read()
+    copy = copy.for_type(found.meta.media_type)
+    return (await copy.make(found, runtime.derived)).data if copy.needed else await found.body.read()
 
 
 async def _fetched(url: str, runtime: Runtime, param: str, limit: int) -> bytes:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.endpoints.inputs import own_name
+from gateway.values import Size
 from tests.fake_upstream import png
 from tests.gateways import Answered, Gateway, start
 from tests.painters import HELD, holding, painter
@@ -81,6 +82,39 @@ async def test_a_link_to_nothing_is_a_clear_400(held: Gateway, how: str) -> None
     before += 4 if how == "mask" else 0  # the picture that each mask would lie upon
 
     assert len(painter(held).requests) == before
+
+
+@pytest.mark.parametrize("how", ["json", "chat"])
+async def test_a_link_to_a_copy_means_the_copy(aiohttp_server: Any, tmp_path: Path, how: str) -> None:
+    """What the link shows in a browser is what the backend gets: of a listed size, or of any that was signed."""
+    keys = "proxy: {keys: [a-key-to-sign-links-with-0123456789]}\nserving: {sizes: [16, 32]}\n"
+    gateway = await start(aiohttp_server, holding(keys), tmp_path, types=HELD)
+    painter(gateway).free.set()
+    url = await drawn(gateway)
+    key = url.rpartition("/")[2].removesuffix(".png")
+    signed = await gateway.post(f"/v1/pictures/{key}/links", {"width": 21})
+    wanted = {f"{url}?w=32": 32, f"{url}?h=16&format=webp": 16, f"{url}?download=1": 64, signed.json["url"]: 21}
+    for link, side in wanted.items():
+        answer = await change(gateway, link, how)
+
+        assert answer.status == 200, answer.text
+        assert painter(gateway).requests[-1].images[0].size == Size(side, side)
+
+
+async def test_a_link_to_a_copy_that_is_not_allowed_says_why(aiohttp_server: Any, tmp_path: Path) -> None:
+    """A size that is on no list, a signature that is none: nothing is drawn."""
+    keys = "proxy: {keys: [a-key-to-sign-links-with-0123456789]}\nserving: {sizes: [16, 32]}\n"
+    gateway = await start(aiohttp_server, holding(keys), tmp_path, types=HELD)
+    painter(gateway).free.set()
+    url = await drawn(gateway)
+    before = len(painter(gateway).requests)
+    unlisted = await change(gateway, f"{url}?w=33", "json")
+    forged = await change(gateway, f"{url}?w=33&expires=99999999999&signature={'0' * 64}", "json")
+
+    assert (unlisted.status, unlisted.error["param"]) == (400, "image"), unlisted.text
+    assert "16, 32" in unlisted.error["message"]
+    assert (forged.status, forged.error["param"]) == (400, "image"), forged.text
+    assert len(painter(gateway).requests) == before
 
 
 async def test_other_places_of_this_gateway_are_not_its_pictures(held: Gateway) -> None:
