@@ -14,6 +14,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.openapi_answers import answers
 from gateway.openapi_examples import ANSWERS, REQUESTS
 from gateway.openapi_fields import requests
+from gateway.openapi_headers import header_components, headers_of
 from gateway.openapi_operations import JSON, OPERATIONS, Operation
 from gateway.openapi_schema import ref
 
@@ -52,6 +53,7 @@ STATUSES = {
     304: "What you have is still right.",
     503: "Shutting down, or short of memory.",
 }
+STORED = "/image/{key}"
 IN_PATH = re.compile(r"\{([a-z_]+)(?::[^{}]*)?\}")
 
 
@@ -71,7 +73,11 @@ def make_document(app: web.Application, public: set[str]) -> Document:
         "security": [{name: []} for name in SECURITY],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items() if name in tags],
         "paths": dict(paths),
-        "components": {"schemas": {**requests(), **answers()}, "securitySchemes": SECURITY},
+        "components": {
+            "schemas": {**requests(), **answers()},
+            "headers": header_components(),
+            "securitySchemes": SECURITY,
+        },
     }
 
 
@@ -105,7 +111,7 @@ def _described(method: str, path: str, handler: Any, operation: Operation) -> Do
         "summary": _plain(summary) or f"{method} {path}",
         **({"description": about} if about else {}),
         **({"parameters": list(operation.parameters)} if operation.parameters else {}),
-        "responses": _responses(operation),
+        "responses": _responses(operation, path),
     }
     if operation.body:
         content = {kind: {"schema": schema, **_example(schema, REQUESTS)} for kind, schema in operation.body.items()}
@@ -113,16 +119,17 @@ def _described(method: str, path: str, handler: Any, operation: Operation) -> Do
     return described
 
 
-def _responses(operation: Operation) -> Document:
+def _responses(operation: Operation, path: str) -> Document:
     found: Document = {}
     for status, content in operation.answers.items():
         shown = {kind: {**media, **_example(media["schema"], ANSWERS)} for kind, media in content.items()}
         words = _failure(status) if content == {JSON: {"schema": ref("Error")}} else STATUSES[status]
-        found[str(status)] = {"description": words, **({"content": shown} if shown else {})}
+        headers = headers_of(status, picture=path == STORED)
+        found[str(status)] = {"description": words, "headers": headers, **({"content": shown} if shown else {})}
     error = {JSON: {"schema": ref("Error"), "example": ANSWERS["Error"]}}
     for status in operation.errors:
-        found[str(status)] = {"description": _failure(status), "content": error}
-    found["default"] = {"description": "Any other error.", "content": error}
+        found[str(status)] = {"description": _failure(status), "headers": headers_of(status), "content": error}
+    found["default"] = {"description": "Any other error.", "headers": headers_of(0), "content": error}
     return found
 
 

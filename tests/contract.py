@@ -32,6 +32,18 @@ def check(document: Mapping[str, Any], method: str, path: str, status: int, body
         hold(document, content[JSON]["schema"], body, f"{status} of {method} {path}")
 
 
+def check_headers(document: Mapping[str, Any], method: str, path: str, status: int, headers: Mapping[str, str]) -> None:
+    """Raise unless every header that the document promises is there, and is as its schema says."""
+    responses = operation(document, method, path)["responses"]
+    for name in responses.get(str(status), responses["default"])["headers"]:
+        header = document["components"]["headers"][name]
+        value: Any = headers.get(name)
+        assert value is not None or not header["required"], f"{status} of {method} {path} has no {name}"
+        if value is not None:
+            value = int(value) if header["schema"]["type"] == "integer" else value
+            hold(document, header["schema"], value, f"{name} of {status} of {method} {path}")
+
+
 def check_request(document: Mapping[str, Any], method: str, path: str, body: Any) -> None:
     """Raise unless the document allows *body* as JSON."""
     hold(document, operation(document, method, path)["requestBody"]["content"][JSON]["schema"], body, f"call of {path}")

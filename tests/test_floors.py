@@ -31,7 +31,10 @@ FLOORS: dict[str, str] = {
     "jobs and plugins": "admission claims finished job job_records jobs registry routing",
     "pipeline and configuration": "asking collection config generation late_storing pipeline reaching schema storing",
     "runtime": "runtime",
-    "endpoints": "explain middleware openapi openapi_answers openapi_fields openapi_operations webhooks endpoints.*",
+    "endpoints": (
+        "explain middleware openapi openapi_answers openapi_fields openapi_headers openapi_operations webhooks "
+        "endpoints.*"
+    ),
     "app": "app",
     "process": "connections server",
     "command line": "commands.* cli",

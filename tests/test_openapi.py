@@ -26,7 +26,7 @@ from gateway.openapi_examples import ANSWERS, REQUESTS
 from gateway.openapi_fields import picture_fields, requests
 from gateway.openapi_operations import OPERATIONS
 from gateway.settings import Chat
-from tests.contract import check, check_request, operation, validator
+from tests.contract import check, check_headers, check_request, operation, validator
 from tests.gateways import DEMO, Answered, Gateway, start
 
 Document = dict[str, Any]
@@ -71,6 +71,7 @@ async def exchanged(gateway: Gateway, document: Document, path: str, body: dict[
     answer = await gateway.post(path, body, **given)
     streamed = body.get("stream") and answer.status == 200
     check(document, "POST", path, answer.status, events(answer) if streamed else answer.json)
+    check_headers(document, "POST", path, answer.status, answer.headers)
     return answer
 
 
@@ -280,6 +281,7 @@ async def test_pictures_themselves_are_answered_as_promised(gateway: Gateway, do
     ):
         answer = await gateway.get(path + query, headers=headers)
         check(document, "GET", path, answer.status, answer.json if status >= 400 else answer.body)
+        check_headers(document, "GET", path, answer.status, answer.headers)
         assert answer.status == status
         assert (
             status >= 300
@@ -297,6 +299,7 @@ async def test_errors_before_any_endpoint_have_the_promised_form(gateway: Gatewa
     no_type = await gateway.post(drawn, data=b"a fox", headers={"Content-Type": "text/plain"})
     for answer, status in ((wrong_key, 401), (no_json, 400), (no_type, 415)):
         check(document, "POST", drawn, answer.status, answer.json)
+        check_headers(document, "POST", drawn, answer.status, answer.headers)
         assert answer.status == status
 
 
@@ -397,7 +400,8 @@ def references(value: Any) -> Iterator[str]:
 
 
 async def test_every_schema_is_used_and_every_reference_leads_somewhere(document: Document) -> None:
-    """No schema is left over from an endpoint that is gone."""
-    named = {name.rpartition("/")[2] for name in references(document)}
+    """No schema and no header is left over from an endpoint that is gone."""
+    components = document["components"]
+    known = {f"#/components/{kind}/{name}" for kind in ("schemas", "headers") for name in components[kind]}
 
-    assert named == set(document["components"]["schemas"])
+    assert set(references(document)) == known

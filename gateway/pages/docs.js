@@ -133,9 +133,19 @@ function answers(operation) {
     const term = make("dt");
     term.append(make("span", status === "default" ? "else" : status, { class: "status" }), " ", prose(answer.description, "span"));
     list.append(term);
+    const headers = Object.keys(answer.headers ?? {}).filter((name) => name !== "x-request-id");
+    if (headers.length && Number(status) < 400) list.append(headersOf(headers));
     for (const [kind, media] of Object.entries(answer.content ?? {})) list.append(contentOf(kind, media, status));
   }
   return [make("h3", "Answers"), list];
+}
+
+function headersOf(names) {
+  const item = make("dd");
+  for (const name of names) {
+    item.append(make("code", name), " ", prose(spec.components.headers?.[name]?.description ?? "", "span"), make("br"));
+  }
+  return item;
 }
 
 function contentOf(kind, media, status) {
