@@ -108,6 +108,7 @@ async def _opened(app: web.Application) -> AsyncIterator[None]:
     runtime = app[RUNTIME]
     with unwritten_requests():
         await runtime.open()
+        await runtime.late.open()
         app[WEBHOOKS].open()
         with Watchdog(runtime.registry.modules()):
             yield

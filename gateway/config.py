@@ -158,7 +158,9 @@ def _settings(document: Document) -> Settings:
             models[name] = validate(document, steps, value, recipe)
         except InvalidError:
             continue
-    return Settings(**good, models=models)
+    settings = Settings(**good, models=models)
+    spool = anchored(settings.jobs.spool, document.folder)
+    return dataclasses.replace(settings, jobs=dataclasses.replace(settings.jobs, spool=spool))
 
 
 def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:

@@ -95,6 +95,12 @@ class Job:
     def watched(self) -> bool:
         return bool(self._watchers)
 
+    @property
+    def has_lost(self) -> bool:
+        """Say whether a picture of it is nowhere any more."""
+        pictures = self.result.pictures if self.result else ()
+        return any(not (picture.meta.key or picture.data or picture.waits) for picture in pictures)
+
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         """Record an event and wake whoever watches; after its end a job has nothing more to tell."""
         if self.done and kind not in FINISHED:
@@ -187,9 +193,16 @@ def without_bytes(result: Result, *, all_of_them: bool = True) -> Result:
     return replace(result, pictures=tuple(pictures))
 
 
+def changed(result: Result, key: str, /, **changes: Any) -> Result:
+    """Give the same result with *changes* to the picture whose planned key is *key*."""
+    pictures = (replace(one, **changes) if one.planned == key else one for one in result.pictures)
+    return replace(result, pictures=tuple(pictures))
+
+
 def deleted(picture: Picture, key: str) -> Picture:
     """Give what is left of a picture that was deleted under *key*: it has expired, and has no bytes."""
-    return replace(picture, meta=replace(picture.meta, key=key, expires=time.time()), data=b"", planned="", trouble="")
+    meta = replace(picture.meta, key=key, expires=time.time())
+    return replace(picture, meta=meta, data=b"", planned="", trouble="", spooled=False)
 
 
 async def _woken(waiters: list[asyncio.Future[None]], seconds: float = 0) -> None:

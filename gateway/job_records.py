@@ -132,6 +132,13 @@ def _record(job: Job) -> Record:
     )
 
 
+def _unspooled(result: Result | None) -> Result | None:
+    """Let the spool itself say what lies there now."""
+    if result is None:
+        return None
+    return replace(result, pictures=tuple(replace(picture, spooled=False) for picture in result.pictures))
+
+
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | dict)
 
@@ -142,9 +149,9 @@ def _job(record: Record) -> Job:
     job.id, job.sent, job.fingerprint = record.id, record.sent, record.fingerprint
     job.state = record.state if done else "failed"
     job.created, job.started, job.ended = record.created, record.started, record.ended or time.time()
-    job.result, job.key, job.webhook = record.result, record.key, record.webhook
+    job.result, job.key, job.webhook = _unspooled(record.result), record.key, record.webhook
     job.events = [
-        replace(event, data={"result": record.result}) if event.type == "finished" else event for event in record.events
+        replace(event, data={"result": job.result}) if event.type == "finished" else event for event in record.events
     ]
     failure = record.failure or (None if record.result else INTERRUPTED)
     if failure:

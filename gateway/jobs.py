@@ -277,5 +277,8 @@ class Jobs:
             while self._unstored.weight > UNSTORED:
                 given_up = self._unstored.surplus()
                 self._unstored.take(given_up)
-                log.error("job %s: its picture is lost: no storage has taken it, and its memory is needed", given_up.id)
                 given_up.forget_bytes(all_of_them=True)
+                if given_up.has_lost:
+                    log.error(
+                        "job %s: its picture is lost: no storage has taken it, and its memory is needed", given_up.id
+                    )

@@ -219,11 +219,13 @@ def _about() -> dict[str, Schema]:
         "limit": or_null(whole("Bytes that may be.", 1)),
         "full": flag("New pictures are refused with a 503 until it is false again."),
     }
+    spool = {"pictures": whole("That were paid for and wait for their storage.", 0), "bytes": whole("", 0)}
     health = {
         "status": one_of("ok", "degraded", "draining"),
         "models": whole("", 0),
         "jobs": mapped(),
         "memory": obj(memory),
+        "spool": or_null(obj(spool)),
     }
     call = obj({"body": or_null(text())}, {"method": text(), "url": text(), "headers": mapped(), "target": text()})
     explanation = {

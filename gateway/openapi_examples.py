@@ -126,6 +126,7 @@ ANSWERS: dict[str, Any] = {
         "models": 3,
         "jobs": {"running": 1, "waiting": 0},
         "memory": {"used": 98304000, "limit": 536870912, "full": False},
+        "spool": {"pictures": 0, "bytes": 0},
     },
     "Error": {
         "error": {

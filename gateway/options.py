@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
@@ -144,6 +145,14 @@ def _memory(value: Any) -> int | str:
         raise ValueError("not auto, off or a size in bytes; write it like auto, 512MiB, 2GiB") from None
 
 
+def _spool(value: Any) -> Any:
+    if value == "off":
+        return None
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("must name a folder; write off for none")
+    return value
+
+
 def _json(kind: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": kind if kind == "string" else [kind, "string"], "examples": list(examples)})
 
@@ -151,6 +160,7 @@ def _json(kind: str, *examples: str) -> WithJsonSchema:
 Duration = Annotated[float, BeforeValidator(parse_duration), _json("number", "30s", "5m", "1h30m")]
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), _json("integer", "200kB", "64MiB")]
 MemoryOption = Annotated[int | str, BeforeValidator(_memory), _json("integer", "auto", "off", "512MiB")]
+SpoolOption = Annotated[Path | None, BeforeValidator(_spool)]
 RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/minute"), PlainSerializer(str)]
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})

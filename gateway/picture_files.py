@@ -73,9 +73,10 @@ def translated(root: Path) -> Iterator[None]:
 
 @dataclass
 class PictureFiles:
-    """The files under *root*; every method blocks and is called in a thread."""
+    """The files under *root*, made with *mode*; every method blocks and is called in a thread."""
 
     root: Path
+    mode: int = 0o640
     _identity: tuple[int, int] | None = field(default=None, init=False)
     _writing: set[str] = field(default_factory=set, init=False)
     _swept: FolderNotes[Swept] = field(init=False)
@@ -101,8 +102,8 @@ class PictureFiles:
             with self._folder(meta.key, create=True) as folder:
                 old = self._replaced(folder, meta.key)
                 with undone_on_failure(folder, name, f"{name}.tmp"):
-                    write_file(folder, name, data)
-                    write_file(folder, f"{name}.tmp", token.encode() + b"\n" + pack_meta(meta))
+                    write_file(folder, name, data, self.mode)
+                    write_file(folder, f"{name}.tmp", token.encode() + b"\n" + pack_meta(meta), self.mode)
                     os.rename(f"{name}.tmp", record, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
                 if old:
@@ -170,6 +171,10 @@ class PictureFiles:
         self._check_root()
         return [f"{upper}/{lower}" for upper in self._names(".", 2) for lower in self._names(upper, 1)]
 
+    def keys(self, place: str) -> list[str]:
+        """Name the pictures in a folder, whole or not."""
+        return _keys(self._listed(place))
+
     def metas(self, place: str) -> list[PictureMeta]:
         """Read the meta data of all whole pictures in a folder."""
         return [found.meta for found in self._all(place)[1]]
@@ -219,13 +224,15 @@ class PictureFiles:
         return sorted(name for name in names if re.fullmatch(f"[0-9a-f]{{{length}}}", name))
 
     def _all(self, place: str) -> tuple[list[str], list[FoundPicture]]:
+        names = self._listed(place)
+        return names, [found for key in _keys(names) if (found := self._whole(key))]
+
+    def _listed(self, place: str) -> list[str]:
         try:
             with open_folder(self.root, place) as folder:
-                names = os.listdir(folder)  # noqa: PTH208  - a descriptor, not a path
+                return os.listdir(folder)  # noqa: PTH208  - a descriptor, not a path
         except FileNotFoundError:
-            return [], []
-        keys = [name[:-5] for name in names if name.endswith(".meta") and is_key(name[:-5])]
-        return names, [found for key in keys if (found := self._whole(key))]
+            return []
 
     def _whole(self, key: str) -> FoundPicture | None:
         try:
@@ -267,6 +274,10 @@ class PictureFiles:
     def _folder(self, key: str, create: bool = False) -> Iterator[int]:
         with open_folder(self.root, _place(key), create) as folder:
             yield folder
+
+
+def _keys(names: list[str]) -> list[str]:
+    return [name[:-5] for name in names if name.endswith(".meta") and is_key(name[:-5])]
 
 
 def _place(key: str) -> str:

@@ -47,9 +47,23 @@ def _step(folder: int, name: str, create: bool) -> int:
     return os.open(name, FOLDER, dir_fd=folder)
 
 
-def write_file(folder: int, name: str, data: bytes) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder for our eyes only, and what is missing above it, durably; one that is there is left as it is."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir(0o700)
+    above = os.open(path.parent, os.O_RDONLY | DIRECTORY | CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
+
+
+def write_file(folder: int, name: str, data: bytes, mode: int = 0o640) -> None:
     """Write a new file; when this returns its bytes are on the disk, its name may not be."""
-    descriptor = os.open(name, CREATE, 0o640, dir_fd=folder)
+    descriptor = os.open(name, CREATE, mode, dir_fd=folder)
     try:
         rest = memoryview(data)
         while rest:

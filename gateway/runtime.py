@@ -37,6 +37,7 @@ from gateway.places import Places
 from gateway.registry import Registry
 from gateway.routing import Router, Target, keys_out, resolve
 from gateway.settings import ModelSettings, Settings
+from gateway.spool import Spool
 from gateway.state import make_records
 from gateway.storing import forget
 from gateway.values import Caller, Credentials, ImageRequest, Result
@@ -84,7 +85,9 @@ class Runtime:
         self.observing = Observing(cast("Mapping[str, Observer]", components["observers"]))
         self.memory = make_memory(self.settings.jobs.memory)
         self.jobs = Jobs(self.settings.jobs, self._run, self.observing.event, self.memory)
-        self.late = LateStoring(self.jobs, self._storage_of)
+        limits = self.settings.jobs
+        spool = Spool(limits.spool, limits.spool_limit) if limits.spool else None
+        self.late = LateStoring(self.jobs, self.storages, self._storage_of, spool)
         records = make_records(self.settings.jobs.state)
         self._records = JobRecords(records, self.settings.jobs.keep) if records else None
         self._stack = AsyncExitStack()
@@ -223,6 +226,7 @@ class Runtime:
             "models": len(self.settings.models),
             "jobs": {**counts, "waiting": counts["waiting"] + self.places.waiting},
             "memory": self.memory.health(),
+            "spool": self.late.health(),
             "backends": backends,
             "storages": storages,
             "resting": self.router.health(),
@@ -236,23 +240,28 @@ class Runtime:
         forget(middlewares.values(), key)
         self.jobs.forget_picture(key)
 
-    def _storage_of(self, job: Job) -> Storage:
-        return self.recipe_for(self._named(job.request.model)).storage
+    def _storage_of(self, job: Job) -> str:
+        return self._storage_name(self.recipes[self._named(job.request.model).recipe].settings)
+
+    def _storage_name(self, model: ModelSettings) -> str:
+        return model.storage or next(iter(self.storages))
 
     async def _run(self, job: Job) -> Result:
         # Whether the caller may use it was asked when the job was submitted.
         resolved = self._named(job.request.model)
         job.request = self.with_defaults(job.request, resolved)
-        return await self._pipeline.run(job, self.recipe_for(resolved))
+        result = await self._pipeline.run(job, self.recipe_for(resolved))
+        if any(picture.waits for picture in result.pictures):
+            return await self.late.keep(job, result)
+        return result
 
     def _recipe(self, name: str, model: ModelSettings) -> Recipe:
         components = self.configuration.components
-        storage = model.storage or next(iter(self.storages))
         return Recipe(
             model=name,
             settings=model,
             targets=tuple(self._target(entry, model) for entry in model.backends),
-            storage=self.storages[storage],
+            storage=self.storages[self._storage_name(model)],
             optimizers={n: cast("Optimizer", components["optimizers"][n]) for n in model.optimizers},
             middlewares={n: cast("Middleware", components["middlewares"][n]) for n in model.middlewares},
         )

@@ -6,11 +6,22 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.options import ByteSize, Duration, Keys, MemoryOption, Secret, SizeOption, Words, parse_host_port
+from gateway.options import (
+    ByteSize,
+    Duration,
+    Keys,
+    MemoryOption,
+    Secret,
+    SizeOption,
+    SpoolOption,
+    Words,
+    parse_host_port,
+)
 from gateway.values import Size
 
 Fit = Literal["crop", "pad", "scale", "leave"]
@@ -74,7 +85,9 @@ class Jobs:
     *keep* is how long a finished job can be asked for. *keep_alive* is after how long a waiting plain call is sent
     white space, so that proxies do not cut it; 0 switches that off. *accept_after* answers such a call with a 202 and
     the job's place instead, after so long; 0 never does. *state* is a file, or a ``redis://`` URL, that finished jobs
-    survive in. *webhook_keys* sign the messages to callers' servers.
+    survive in. *spool* is a folder where pictures that were paid for lie while their storage takes none, so that they
+    survive, too, up to *spool_limit* bytes (0 is no bound); ``off`` keeps them in memory only. *webhook_keys* sign the
+    messages to callers' servers.
     """
 
     running: Annotated[int, Field(ge=1)] = 64
@@ -87,6 +100,8 @@ class Jobs:
     keep_alive: Duration = 50
     accept_after: Duration = 0
     state: str | None = None
+    spool: SpoolOption = Path(".image-gateway/spool")
+    spool_limit: ByteSize = 2**30
     webhook_keys: Keys = ()
 
     def __post_init__(self) -> None:

@@ -180,6 +180,7 @@ class Picture:
     """A finished picture: its meta data and, until the waiting callers are answered, its bytes.
 
     One that no storage has taken has no key and *trouble* says why; *planned* is the key it gets if one takes it later.
+    One that is *spooled* lies in the spool until then.
     """
 
     meta: PictureMeta
@@ -188,11 +189,12 @@ class Picture:
     seed: int | None = None
     planned: str = ""
     trouble: str = ""
+    spooled: bool = False
 
     @property
     def waits(self) -> bool:
-        """Say whether its bytes wait here for a storage that takes them."""
-        return bool(self.planned and self.data)
+        """Say whether its bytes wait, here or in the spool, for a storage that takes them."""
+        return bool(self.planned and (self.data or self.spooled))
 
 
 @dataclass(frozen=True, slots=True)

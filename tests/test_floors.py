@@ -24,7 +24,7 @@ FLOORS: dict[str, str] = {
         "abilities breaker calls care conditions copy_links cors data_urls decoding derive door exchange fairness "
         "fetch folder_notes framing guard hookspecs imaging inputs journey keyring memory names negotiate object_body "
         "object_errors object_store observing picture_entries picture_files pictures places plain_files polling "
-        "probing promises prompt references retouch serving signing sizes state tasks texts "
+        "probing promises prompt references retouch serving signing sizes spool spool_folder state tasks texts "
         "torn_requests transforms troubles tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",

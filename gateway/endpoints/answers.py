@@ -100,7 +100,9 @@ def refuse_dead_links(result: Result) -> None:
 
 def is_gone(picture: Picture) -> bool:
     """Say whether a picture is known to be there no more: expired, deleted, or let go before a storage took it."""
-    return not is_alive(picture.meta, time.time()) if picture.meta.key else not picture.data
+    if picture.meta.key:
+        return not is_alive(picture.meta, time.time())
+    return not (picture.data or picture.waits)
 
 
 def _gone(picture: Picture) -> GoneError:
@@ -110,7 +112,7 @@ def _gone(picture: Picture) -> GoneError:
 
 
 def _not_stored(picture: Picture) -> StorageError:
-    if not picture.data:
+    if is_gone(picture):
         return _gone(picture)
     message = "the picture was made but could not be stored" + (f": {picture.trouble}" if picture.trouble else "")
     if picture.waits:
@@ -122,13 +124,17 @@ def _not_stored(picture: Picture) -> StorageError:
 
 
 async def picture_bytes(request: web.Request, picture: Picture) -> bytes:
-    """Give the bytes of a finished picture, from the job or else from the storages."""
+    """Give the bytes of a finished picture, from the job, from the spool, or else from the storages."""
     if picture.data:
         return picture.data
     if is_gone(picture):
         raise _gone(picture)
-    for storage in request.app[RUNTIME].storages.values():
-        found = await storage.get(picture.meta.key)
+    runtime = request.app[RUNTIME]
+    if picture.spooled and (data := await runtime.late.read(picture.planned)):
+        return data
+    for storage in runtime.storages.values():
+        # What has just left the spool lies under the key that was planned.
+        found = await storage.get(picture.meta.key or picture.planned)
         if found:
             return await found.body.read()
     raise _gone(picture)

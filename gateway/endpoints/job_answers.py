@@ -50,7 +50,7 @@ def _place(picture: Picture, base: str, inline: bool) -> dict[str, Any]:
         return {"url": None, "expired": True}
     if picture.meta.key:
         return {"url": picture_url(base, picture.meta)}
-    return {"url": None, "b64_json": Base64(picture.data)} if inline else {"url": None}
+    return {"url": None, "b64_json": Base64(picture.data)} if inline and picture.data else {"url": None}
 
 
 def revised(result: Result, place: int) -> str | None:

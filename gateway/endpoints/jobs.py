@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -46,7 +47,11 @@ async def show_job(request: web.Request) -> web.StreamResponse:
     job = _job(request)
     waits = job.result is not None and any(picture.waits for picture in job.result.pictures)
     headers = {"Retry-After": "2"} if waits or not job.done else {}
-    shown = job_json(job, runtime, public_base(request, runtime.settings.server), inline=request.method == "GET")
+    inline = request.method == "GET"
+    with runtime.jobs.reading(job) if waits else nullcontext():
+        if waits and inline:
+            await runtime.late.fill(job)
+        shown = job_json(job, runtime, public_base(request, runtime.settings.server), inline=inline)
     return await whole_answer(request, tuple(pieces(shown)), headers)
 
 

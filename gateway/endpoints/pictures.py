@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -46,10 +46,17 @@ async def show_picture(request: web.Request, storages: Mapping[str, Storage], ba
 
 
 async def delete_picture(
-    request: web.Request, storages: Mapping[str, Storage], forget: Callable[[str], None] = lambda key: None
+    request: web.Request,
+    storages: Mapping[str, Storage],
+    forget: Callable[[str], None] = lambda key: None,
+    unspool: Callable[[str], Awaitable[None]] | None = None,
 ) -> web.Response:
-    """Delete one of the caller's pictures wherever its bytes lie; *forget* has memories let go of it, too."""
+    """Delete one of the caller's pictures wherever its bytes lie; *forget* has memories let go of it, too, and
+    *unspool* the spool."""
     meta = await own_picture(request, storages)
+    if unspool:
+        # First: what stayed there would be stored again.
+        await unspool(meta.key)
     await delete_everywhere(storages.values(), meta.key)
     forget(meta.key)
     return json_response({"id": meta.key, "object": "picture.deleted", "deleted": True}, headers=PRIVATE)

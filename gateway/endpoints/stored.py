@@ -42,7 +42,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete one of the caller's pictures."""
     runtime = request.app[RUNTIME]
-    return await delete_picture(request, runtime.storages, runtime.forget)
+    return await delete_picture(request, runtime.storages, runtime.forget, runtime.late.forget)
 
 
 async def link(request: web.Request) -> web.StreamResponse:

@@ -67,11 +67,15 @@ FRAIL = "storages: {pictures: {use: frail}}\n"
 TYPES = {**HELD, "storages": {"frail": Frail}}
 
 
-@pytest.fixture
-async def held(aiohttp_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gateway:
-    """A gateway that draws at once, whose storage is down."""
+@pytest.fixture(params=["spool", "memory"])
+async def held(
+    request: pytest.FixtureRequest, aiohttp_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Gateway:
+    """A gateway that draws at once, whose storage is down: what it draws is spooled, or kept in memory alone."""
     monkeypatch.setattr("gateway.storing.STORE_TRIES", (0.0, 0.0, 0.0))
-    gateway = await start(aiohttp_server, holding(storages=FRAIL), tmp_path, types=TYPES)
+    more = "" if request.param == "spool" else "jobs: {spool: off}\n"
+    gateway = await start(aiohttp_server, holding(more, storages=FRAIL), tmp_path, types=TYPES)
+    assert (gateway.runtime.late.spool is None) is (request.param == "memory")
     gateway.runtime.late.pauses = (0.01,)
     painter(gateway).free.set()
     frail(gateway).trouble = StorageDownError("the store is down")
@@ -242,6 +246,7 @@ async def test_every_job_gets_its_turn_when_the_storage_is_back(held: Gateway) -
     assert all(job["result"]["data"][0]["url"] for job in jobs)
 
 
+@pytest.mark.parametrize("held", ["memory"], indirect=True)
 async def test_a_picture_that_lost_its_memory_is_told_to_be_lost(held: Gateway) -> None:
     """Bounded memory: what had to go is a 410, not a promise."""
     body = {**DRAW, "response_format": "url"}
@@ -272,16 +277,22 @@ async def test_a_stop_tries_a_last_time(held: Gateway) -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_storage_that_hangs(held: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    """What is lost is told to the owner of the gateway."""
+    """What is lost, or where it lies, is told to the owner of the gateway."""
     held.runtime.late.pauses = (3600.0,)
     for number in range(2):
         assert not_stored(await held.post(PATH, {**DRAW, "n": number + 1, "response_format": "url"}))
     frail(held).trouble = None
     frail(held).hold = hold = asyncio.Event()
+    spool = held.runtime.late.spool
     await held.runtime.late.close(0.05)
     hold.set()
 
-    assert "3 pictures that were paid for are lost" in caplog.text
+    if spool:
+        assert "are lost" not in caplog.text
+        assert f"3 pictures that were paid for wait for their storage in {spool.root}" in caplog.text
+        assert len(list(spool.root.rglob("*.meta"))) == 3
+    else:
+        assert "3 pictures that were paid for are lost" in caplog.text
 
 
 async def test_deleted_while_it_is_stored_it_stays_deleted(held: Gateway) -> None:
