@@ -114,7 +114,7 @@ class LateStoring:
 
     def health(self) -> dict[str, int] | None:
         """Say how much lies in the spool; None without one."""
-        return {"pictures": len(self.spool), "bytes": self.spool.size} if self.spool else None
+        return {"pictures": self.spool.count, "bytes": self.spool.size} if self.spool else None
 
     async def close(self, seconds: float = LAST_TRY) -> None:
         """Try a last time, for at most *seconds*, and tell what is lost, or where it lies."""
@@ -133,13 +133,14 @@ class LateStoring:
         if lost:
             log.error("%d pictures that were paid for are lost: their storage did not come back in time", lost)
         if self.spool:
-            if count := len(self.spool):
+            if count := self.spool.count:
                 log.warning(
                     "%d pictures that were paid for wait for their storage in %s; the next start stores them",
                     count,
                     self.spool.root,
                 )
-            await self.spool.close()
+            spool, self.spool = self.spool, None
+            await spool.close()
 
     def _enter(self, name: str, one: Waiting) -> None:
         line = self._lines.setdefault(name, Line(self._storages[name]))

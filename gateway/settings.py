@@ -86,8 +86,8 @@ class Jobs:
     white space, so that proxies do not cut it; 0 switches that off. *accept_after* answers such a call with a 202 and
     the job's place instead, after so long; 0 never does. *state* is a file, or a ``redis://`` URL, that finished jobs
     survive in. *spool* is a folder where pictures that were paid for lie while their storage takes none, so that they
-    survive, too, up to *spool_limit* bytes (0 is no bound); ``off`` keeps them in memory only. *webhook_keys* sign the
-    messages to callers' servers.
+    survive, too, up to *spool_limit* bytes (0 is no bound), or ``off`` to keep them in memory only. *webhook_keys* sign
+    the messages to callers' servers.
     """
 
     running: Annotated[int, Field(ge=1)] = 64

@@ -56,12 +56,13 @@ class Spool:
         # Changed in the one thread alone.
         self._held: dict[str, tuple[SpoolFolder, int]] = {}
         self._thread = ThreadPoolExecutor(1, "spool")
-        self._told: tuple[str, float] = "", 0.0
+        self._told: dict[str, float] = {}
 
     def __contains__(self, key: object) -> bool:
         return key in self._held
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         return len(self._held)
 
     async def keep(self, picture: Spooled, data: bytes) -> bool:
@@ -72,7 +73,7 @@ class Spool:
             return await self._do(self._keep, replace(meta, details={**meta.details, PLAN: plan}), data)
         except (OSError, TypeError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "it does not answer"
-            self._tell(f"the spool {self.root} cannot be written ({reason})")
+            self._tell(f"cannot be written ({reason})")
             return False
 
     async def read(self, key: str) -> bytes | None:
@@ -103,7 +104,9 @@ class Spool:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._take_over)
         except OSError as error:
-            self._tell(f"the spool {self.root} cannot be read ({error.strerror or error})")
+            self._tell(
+                f"cannot be read ({error.strerror or error})", "what an earlier process may have left stays there"
+            )
             return []
 
     async def close(self) -> None:
@@ -118,16 +121,16 @@ class Spool:
         async with asyncio.timeout(SECONDS):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    def _tell(self, words: str) -> None:
+    def _tell(self, trouble: str, meaning: str = "pictures that no storage takes are kept in memory only") -> None:
         """Say once, and each minute that it lasts, that pictures are less safe than they should be."""
         now = time.monotonic()
-        if words != self._told[0] or now - self._told[1] >= AGAIN:
-            self._told = words, now
-            log.error("%s: pictures that no storage takes are kept in memory only", words)
+        if now >= self._told.get(trouble, now):
+            self._told[trouble] = now + AGAIN
+            log.error("the spool %s %s: %s", self.root, trouble, meaning)
 
     def _keep(self, meta: PictureMeta, data: bytes) -> bool:
         if self.limit and self.size + len(data) > self.limit:
-            self._tell(f"the spool {self.root} is full, it may hold {self.limit} bytes (jobs.spool_limit)")
+            self._tell(f"is full, it may hold {self.limit} bytes (jobs.spool_limit)")
             return False
         if self._own is None or not self._own.is_there:
             self._own = self._make()

@@ -228,6 +228,14 @@ def test_the_schema_refuses_what_the_gateway_refuses(schema: dict[str, Any], cha
     assert list(jsonschema.Draft202012Validator(schema).iter_errors(tree))
 
 
+@pytest.mark.parametrize("jobs", [{"spool": "kept"}, {"spool": "off"}, {"spool": None}, {"spool_limit": "1GiB"}])
+def test_the_schema_takes_every_way_to_write_the_spool(schema: dict[str, Any], jobs: dict[str, Any]):
+    """A folder, or none by a word or by null."""
+    tree = YAML(typ="safe", pure=True).load(CONFIG) | {"jobs": jobs}
+
+    assert not list(jsonschema.Draft202012Validator(schema).iter_errors(tree))
+
+
 def test_the_schema_documents_its_keys(schema: dict[str, Any]):
     """Every section, every component type and every option that its class documents has a description."""
     paint = next(

@@ -66,6 +66,25 @@ def test_a_small_configuration_is_enough():
     assert made.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("jobs", "spool"),
+    [
+        ("{}", "/etc/gateway/.image-gateway/spool"),
+        ("{spool: kept}", "/etc/gateway/kept"),
+        ("{spool: /var/spool/images}", "/var/spool/images"),
+        ("{spool: off}", None),
+        ("{spool: null}", None),
+        ("{spool: '${NOTHING:-off}'}", None),
+    ],
+)
+def test_the_spool_lies_beside_the_configuration_or_is_off(jobs: str, spool: str | None):
+    """Relative to the file, as all paths."""
+    made = configured(BASE + f"jobs: {jobs}\n", path=Path("/etc/gateway/config.yaml"))
+
+    assert made.settings.jobs.spool == (spool and Path(spool))
+    assert made.settings.jobs.spool_limit == 2**30
+
+
 # N1-N3: unknown keys, wrong values, all at once
 
 
@@ -87,6 +106,9 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("jobs: {timeout: 10 minuts}", "jobs.timeout: not a duration; write it like 30s, 5m, 1h30m"),
         ("jobs: {running: 0}", "jobs.running: should be greater than or equal to 1, found 0"),
         ("jobs: {running: 1.5}", "jobs.running: expected a whole number, found 1.5"),
+        ("jobs: {spool: ''}", "jobs.spool: must name a folder; write off for none"),
+        ("jobs: {spool: 5}", "jobs.spool: expected a path, found 5"),
+        ("jobs: {spool_limit: much}", "jobs.spool_limit: not a size in bytes"),
         ("serving: {cache: 3 elephants}", "serving.cache: not a size in bytes; write it like 200kB"),
         ("serving: {negotiate: maybe}", "serving.negotiate: expected true or false, found text"),
         ("chat: {language: english}", "chat.language: expected one of en, zh-cn, .*, found 'english'"),
