@@ -83,11 +83,13 @@ class LateStoring:
 
     async def keep(self, job: Job, result: Result) -> Result:
         """Write the pictures of *result* that no storage has to the spool, as far as that can be done."""
-        for picture in result.pictures if self.spool else ():
+        for picture in result.pictures:
             if picture.waits and self.spool:
                 meta = replace(picture.meta, key=picture.planned)
-                if await self.spool.keep(Spooled(meta, self._storage_of(job), job.id), picture.data):
-                    result = changed(result, picture.planned, spooled=True)
+                if not await self.spool.keep(Spooled(meta, self._storage_of(job), job.id), picture.data):
+                    # Its caller waits: a disk that hangs is not waited for once more for each of many.
+                    break
+                result = changed(result, picture.planned, spooled=True)
         return result
 
     def ended(self, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -112,6 +113,26 @@ async def test_processes_that_live_do_not_touch_each_others_pictures(make: Calla
     assert sorted(len(each) for each in found) == [0, 1]
     assert [spool.meta.key for each in found for spool in each] == [KEYS[0]]
     assert await second.read(KEYS[1]) == DATA
+
+
+async def test_a_folder_that_goes_while_it_is_claimed_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening its lock and taking it another process may find it empty and remove it."""
+    first = spool_folder.SpoolFolder.claim(tmp_path)
+    assert first is not None
+
+    class Slow:
+        LOCK_EX, LOCK_NB = fcntl.LOCK_EX, fcntl.LOCK_NB
+
+        def flock(self, lock: int, how: int) -> None:
+            assert first is not None
+            assert first.dissolve()
+            fcntl.flock(lock, how)
+
+    monkeypatch.setattr(spool_folder, "fcntl", Slow())
+
+    assert spool_folder.SpoolFolder.claim(tmp_path) is None
 
 
 async def test_a_folder_that_was_taken_over_goes_when_it_is_empty(make: Callable[..., Spool]) -> None:

@@ -14,13 +14,20 @@ import pytest
 
 from gateway import picture_files, plain_files
 from gateway.errors import PictureTooLargeError, StorageDownError, StorageFullError
+from gateway.job import Job
+from gateway.job_records import JobRecords
+from gateway.jobs import Jobs
+from gateway.late_storing import LateStoring
+from gateway.receipt import Receipt
+from gateway.settings import Jobs as Limits
 from gateway.spool import Spool
-from gateway.values import PictureMeta
+from gateway.values import Caller, ImageRequest, Picture, PictureMeta, Result
 from tests.contract import check
-from tests.endpoints.test_late_storing import FRAIL, KEY, PATH, TYPES, back, frail, not_stored
+from tests.endpoints.test_late_storing import FRAIL, KEY, PATH, TYPES, Frail, back, frail, not_stored
 from tests.gateways import Gateway, start
 from tests.painters import DRAW, PICTURE, finished, holding, painter, until
 from tests.plugins.storages.test_disk import FaultyOs
+from tests.test_job_records import Paper
 
 URL = {**DRAW, "response_format": "url"}
 STATE = "jobs: {state: jobs.db}\n"
@@ -128,12 +135,14 @@ async def test_deleted_by_its_owner_it_is_never_stored_again(begin: Start, tmp_p
     await back(second)
     (seen,) = (await second.get("/v1/pictures")).json["data"]
     assert len(lying(tmp_path)) == 1
+    meta = await kept_meta(second, seen["id"])
     assert (await second.ask("DELETE", f"/v1/pictures/{seen['id']}")).status == 200
     assert not lying(tmp_path)
+    # The storage is slow: what was on its way arrives after it was deleted.
+    await frail(second).inner.put(meta, PICTURE)
     hold.set()
-    await asyncio.sleep(0.05)
+    await until(lambda: not frail(second).inner._entries)
 
-    assert not frail(second).inner._entries
     await second.server.close()
     third = await begin(more, trouble=None)
     assert (await third.get("/v1/pictures")).json["data"] == []
@@ -274,6 +283,34 @@ async def test_damaged_in_the_spool_its_job_says_that_it_is_lost(
     answers = [await second.post(PATH, URL, headers={"Idempotency-Key": name}) for name in ("one", "two")]
 
     assert [answer.status for answer in answers] == [410, 200]
+
+
+async def test_the_spool_lets_go_when_the_record_leads_to_the_storage(tmp_path: Path) -> None:
+    """A crash between the two finds the picture in the spool and stores it once more; the other way its job lost it."""
+    jobs, paper, storage, spool = Jobs(Limits(), lambda job: drawn(job)), Paper(), Frail(), Spool(tmp_path, 0)
+    records, late = (
+        JobRecords(paper, 60),
+        LateStoring(jobs, {"pictures": storage}, lambda job: "pictures", spool, (0.01,)),
+    )
+    jobs.on_end += [records.ended, late.ended]
+    jobs.on_amended = records.ended
+
+    async def drawn(job: Job) -> Result:
+        meta = PictureMeta("", "image/png", 64, 64, len(PICTURE), "", 1.5, owner="ann")
+        return await late.keep(job, Result((Picture(meta, PICTURE, planned="k" * 40),), "a cat", "a cat", Receipt(), 1))
+
+    storage.trouble = StorageDownError("down")
+    await jobs.submit(ImageRequest("a cat"), Caller("ann"), "a cat").wait()
+    paper.slow = asyncio.Event()
+    storage.trouble = None
+    await until(lambda: storage.inner._entries)
+    await asyncio.sleep(0.05)
+    assert "k" * 40 in spool
+    paper.slow.set()
+    await until(lambda: "k" * 40 not in spool)
+
+    assert '"planned":""' in next(iter(paper.texts.values()))
+    await late.close()
 
 
 async def test_where_the_spool_lies_is_read_from_the_yaml(begin: Start, tmp_path: Path) -> None:
