@@ -41,12 +41,19 @@ class Admission:
         line = self._line
         if line.has_room(caller.name, self._most):
             return
-        everyone = self._pace.wait(line.waiting + 1, line.places)
-        own = self._pace.wait(line.waiting_of(caller.name) + 1, line.per_caller)
         raise BusyError(
             f"all {line.places} places are busy and {line.waiting} jobs wait; try again later",
-            retry_after=max(everyone, own),
+            retry_after=self.wait(caller),
         )
+
+    def wait(self, caller: Caller, aside: bool = False) -> float:
+        """Reckon the seconds until another job of *caller* may work; *aside*: what it waits for is its backend."""
+        if aside:
+            # The time that others have waited for backends is a part of their pace.
+            return self._pace.wait(1, 1)
+        everyone = self._pace.wait(self._line.waiting + 1, self._line.places)
+        own = self._pace.wait(self._line.waiting_of(caller.name) + 1, self._line.per_caller)
+        return max(everyone, own)
 
     def refuse_when_short(self) -> None:
         """Raise `UnavailableError` while there is too little memory left for another picture."""

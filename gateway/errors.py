@@ -16,6 +16,7 @@ GatewayError                     500 server_error          internal_error
 ├── BusyError                    429 rate_limit_error      too_many_jobs
 ├── UnavailableError             503 server_error          unavailable
 ├── CancelledJobError            409 invalid_request_error job_cancelled
+├── DeadlineError                504 server_error          deadline_exceeded      the caller's own; nothing was sent
 ├── UpstreamError                502 upstream_error        upstream_error
 │   ├── UnreachableError         502                       upstream_unreachable   nothing was sent
 │   ├── UpstreamTimeoutError     504                       upstream_timeout       may be billed
@@ -167,6 +168,14 @@ class CancelledJobError(GatewayError):
     status = 409
     type = "invalid_request_error"
     code = "job_cancelled"
+    again = False
+
+
+class DeadlineError(GatewayError):
+    """The time that the caller gave is over, and nothing was sent yet; to begin anew at once would only wait again."""
+
+    status = 504
+    code = "deadline_exceeded"
     again = False
 
 

@@ -25,6 +25,7 @@ class Job:
     """
 
     __slots__ = (
+        "_dismissed",
         "_enders",
         "_watchers",
         "aside",
@@ -86,6 +87,7 @@ class Job:
         self.readers = 0
         self._watchers: list[asyncio.Future[None]] = []
         self._enders: list[asyncio.Future[None]] = []
+        self._dismissed: dict[asyncio.Task[Any], GatewayError] | None = None
 
     @property
     def done(self) -> bool:
@@ -125,6 +127,23 @@ class Job:
         if self.on_back:
             await self.on_back(self)
 
+    def dismiss(self, reader: asyncio.Task[Any], error: GatewayError) -> None:
+        """Have one reader raise *error* instead of waiting on, unless something is sent first; others are not told."""
+        self._dismissed = {**(self._dismissed or {}), reader: error}
+        _release(self._watchers)
+        _release(self._enders)
+
+    def forget_reader(self, reader: asyncio.Task[Any]) -> None:
+        """Forget that a reader was dismissed."""
+        if self._dismissed:
+            self._dismissed.pop(reader, None)
+
+    def _refuse_dismissed(self) -> None:
+        if self._dismissed and not self.sent:
+            reader = asyncio.current_task()
+            if reader in self._dismissed:
+                raise self._dismissed[reader].copied()
+
     def _wake(self) -> None:
         if self._watchers:
             _release(self._watchers)
@@ -141,6 +160,7 @@ class Job:
                 yield event
             if self.done:
                 return
+            self._refuse_dismissed()
             await _woken(self._watchers)
 
     async def begin(self, seconds: float) -> None:
@@ -151,6 +171,7 @@ class Job:
         try:
             async with asyncio.timeout(seconds):
                 while self.state == "running" and len(self.events) == 1:
+                    self._refuse_dismissed()
                     await _woken(self._watchers)
         except TimeoutError:
             return
@@ -167,8 +188,13 @@ class Job:
 
     async def ends(self, seconds: float = 0) -> bool:
         """Wait for the end, and until it is on record; False if it has not come after *seconds* (0: however long)."""
-        if not self.done:
-            await _woken(self._enders, seconds)
+        over = time.monotonic() + seconds
+        while not self.done:
+            left = over - time.monotonic() if seconds else 0
+            if seconds and left <= 0:
+                return False
+            self._refuse_dismissed()
+            await _woken(self._enders, left)
         if self.kept and not self.kept.done():
             # Told too early, a caller could come again after a crash and find nothing of what it has paid for.
             await asyncio.wait({self.kept}, timeout=RECORD_TIMEOUT)

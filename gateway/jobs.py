@@ -9,11 +9,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from gateway.admission import Admission
 from gateway.claims import Claims
 from gateway.errors import (
     CancelledJobError,
+    DeadlineError,
     GatewayError,
     UnavailableError,
     UpstreamTimeoutError,
@@ -145,12 +147,21 @@ class Jobs:
         return self._admission.position(job)
 
     @contextmanager
-    def reading(self, job: Job) -> Iterator[Job]:
-        """Mark a client as waiting: if the last one leaves before anything was sent upstream, the job is cancelled."""
+    def reading(self, job: Job, patience: float | None = None) -> Iterator[Job]:
+        """Mark a client as waiting: if the last one leaves before anything was sent upstream, the job is cancelled.
+
+        *patience*: after so many seconds the client waits no longer for what has not been sent by then.
+        """
         job.readers += 1
+        reader = timer = None
+        if patience is not None and (reader := asyncio.current_task()):
+            timer = asyncio.get_running_loop().call_later(patience, self._run_out, job, reader, patience)
         try:
             yield job
         finally:
+            if timer and reader:
+                timer.cancel()
+                job.forget_reader(reader)
             job.readers -= 1
             if not job.readers:
                 if job.done:
@@ -223,6 +234,21 @@ class Jobs:
             return
         message = f"no picture after {self.limits.timeout:g} s, the limit for a job"
         self._end(job, error=UpstreamTimeoutError(message, code="job_timeout", sent=job.sent))
+
+    def _run_out(self, job: Job, reader: asyncio.Task[Any], patience: float) -> None:
+        """Drop a job whose one reader waits no longer; one that others wait for, or will ask for, goes on."""
+        if job.done or job.sent:
+            return
+        alone = job.attached and job.readers == 1
+        error = DeadlineError(
+            f"nothing was sent within {patience:g} s, the time that this call gave, and nothing is billed; "
+            + ("the job was dropped" if alone else "the job goes on for others"),
+            retry_after=self._admission.wait(job.caller, job.aside),
+        )
+        if alone:
+            self._end(job, error=error)
+        else:
+            job.dismiss(reader, error)
 
     def _end(
         self, job: Job, *, result: Result | None = None, error: GatewayError | None = None, state: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.endpoints.patience import ENVOY_TIMEOUT, TIMEOUT, WRITTEN
 from gateway.imaging import EXTENSIONS
 from gateway.openapi_schema import Schema, any_of, ref, text, whole
 from gateway.transforms import FORMATS, QUALITIES
@@ -64,6 +65,14 @@ CALL = (
         "Prefer",
         text(),
         "`respond-async` answers 202 with a job, to be asked for later; with `wait=N` only if it takes N seconds.",
+    ),
+    parameter(
+        "header",
+        TIMEOUT,
+        text(pattern=f"^{WRITTEN}$"),
+        "How long you will wait: seconds, or `20s`, `500ms`. What has not been sent by then is dropped: a 504, and no "
+        "bill. What was sent goes on, and jobs to be asked for later always do. Envoy's own "
+        f"`{ENVOY_TIMEOUT}` says the same.",
     ),
     parameter(
         "query",

@@ -42,7 +42,8 @@ FLOORS: dict[str, str] = {
 """From the ground up. A file imports from lower floors; from its own only what does not lead back to it."""
 
 SHARED_BY_ENDPOINTS = (
-    "answers body chat_body fields image_answers inputs job_answers paging picture_fields pieces sending sse submitting"
+    "answers body chat_body fields image_answers inputs job_answers paging patience picture_fields pieces sending sse "
+    "submitting"
 )
 """What endpoints may take from each other's floor; an endpoint itself is imported by the app alone."""
 

@@ -19,8 +19,9 @@ from gateway.endpoints.answers import (
 )
 from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import Form, parse_chat, read_form
+from gateway.endpoints.patience import patience_for
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
-from gateway.endpoints.submitting import earlier, explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit, waited
 from gateway.errors import GatewayError, RefusedError
 from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime
@@ -40,7 +41,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         return await _tell_words(request, runtime, read_form(body), words)
     call = parse_chat(body, runtime.settings.chat)
     answer = Answer(call.form, runtime.settings.chat)
-    job = earlier(request, body) if call.pictures else None
+    job = claimed(request, body) if call.pictures else None
     if job is None:
         asked = await call.image_request(request)
         if preview := explained(request, runtime, asked, body):
@@ -111,7 +112,7 @@ class Answer:
 
 async def _stream(request: web.Request, runtime: Runtime, job: Job, answer: Answer) -> web.StreamResponse:
     chat = runtime.settings.chat
-    with runtime.jobs.reading(job):
+    with runtime.jobs.reading(job, patience_for(request, job)):
         try:
             await job.begin(FIRST_STEP)
         except RefusedError as error:

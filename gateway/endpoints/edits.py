@@ -17,7 +17,7 @@ from gateway.endpoints.fields import bool_field, choice_field, describe, prompt_
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
 from gateway.endpoints.picture_fields import image_request
-from gateway.endpoints.submitting import earlier, explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit, waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME
 from gateway.settings import Server
@@ -64,7 +64,7 @@ async def _answer(request: web.Request, form: Form, prompt: str, kind: str) -> w
     shape = choice_field(form.fields, "response_format", FORMS) or "b64_json"
     stream = bool_field(form.fields, "stream")
     identity = {**form.fields, "stream": stream, "pictures": form.digests()}
-    job = earlier(request, identity)
+    job = claimed(request, identity)
     if job is None:
         images, mask = await _pictures(form, request)
         asked = image_request(form.fields, runtime.settings.chat, prompt, texts=True)

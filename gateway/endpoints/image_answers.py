@@ -18,6 +18,7 @@ from gateway.endpoints.answers import (
     refuse_dead_links,
 )
 from gateway.endpoints.job_answers import revised
+from gateway.endpoints.patience import patience_for
 from gateway.endpoints.pieces import Base64
 from gateway.endpoints.sse import FIRST_STEP, open_stream
 from gateway.job import Job
@@ -59,7 +60,7 @@ def _merged(parts: list[bytes]) -> tuple[bytes, ...]:
 async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) -> web.StreamResponse:
     """Stream previews as ``{kind}.partial_image`` and each finished picture as ``{kind}.completed``."""
     runtime = request.app[RUNTIME]
-    with runtime.jobs.reading(job):
+    with runtime.jobs.reading(job, patience_for(request, job)):
         await job.begin(FIRST_STEP)
         if job.result:
             refuse_dead_links(job.result)

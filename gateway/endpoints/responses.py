@@ -15,7 +15,7 @@ from gateway.endpoints.pieces import pieces
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_body import ResponsesCall, parse_responses
 from gateway.endpoints.responses_stream import stream_response
-from gateway.endpoints.submitting import explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit, waited
 from gateway.errors import GoneError, ModelNotFoundError, RequestError, StorageError
 from gateway.names import resolve
 from gateway.runtime import RUNTIME, Runtime
@@ -29,11 +29,14 @@ async def responses(request: web.Request) -> web.StreamResponse:
     runtime = request.app[RUNTIME]
     body = await read_json(request, runtime.settings.server)
     call = parse_responses(body, runtime.settings.chat)
-    asked = await _with_pictures(request, runtime, call)
-    if preview := explained(request, runtime, asked, body):
-        return json_response(preview)
-    job = await submit(request, asked, body, original=call.text, inline=True)
-    response = Response(job, call.echo, call.action)
+    job = claimed(request, body) if call.pictures else None
+    if job is None:
+        asked = await _with_pictures(request, runtime, call)
+        if preview := explained(request, runtime, asked, body):
+            return json_response(preview)
+        job = await submit(request, asked, body, original=call.text, inline=True)
+    # The job lets go of its pictures when it ends.
+    response = Response(job, call.echo, "edit" if call.pictures else call.action)
     if call.stream:
         return await stream_response(request, job, response)
     return await waited(request, job, lambda result: _whole(request, result, response), body=body)

@@ -93,7 +93,7 @@ async def drawn_items(request: web.Request, result: Result, response: Response) 
                 place,
                 result=Base64(await picture_bytes(request, picture)),
                 revised_prompt=revised(result, place) or result.prompt,
-                action="edit" if asked.images or response.action == "edit" else "generate",
+                action="edit" if response.action == "edit" else "generate",
                 background=asked.background or "auto",
                 output_format=picture.meta.media_type.removeprefix("image/"),
                 quality=asked.quality or "auto",

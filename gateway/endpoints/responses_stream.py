@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.endpoints.patience import patience_for
 from gateway.endpoints.pieces import Base64
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_input import CALL
@@ -64,7 +65,7 @@ class Events:
 async def stream_response(request: web.Request, job: Job, response: Response) -> web.StreamResponse:
     """Stream the response; one that fails ends with ``response.failed``, since no status can follow any more."""
     runtime = request.app[RUNTIME]
-    with runtime.jobs.reading(job):
+    with runtime.jobs.reading(job, patience_for(request, job)):
         await job.begin(FIRST_STEP)
         if job.done:
             # A repeated call whose picture is gone must get its status before the stream has one.
@@ -75,9 +76,9 @@ async def stream_response(request: web.Request, job: Job, response: Response) ->
             await events.tell_response("in_progress", response.begun())
             await events.tell_item("added", response.item("in_progress"), 0)
             await events.tell_call("in_progress")
-            async for event in job.watch():
-                await events.tell_step(event)
             try:
+                async for event in job.watch():
+                    await events.tell_step(event)
                 await _tell_end(request, job, response, events)
             except GatewayError as error:
                 failed = response.failed(error)

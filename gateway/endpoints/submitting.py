@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.endpoints.answers import CALLER, REQUEST_ID, error_json, json_respo
 from gateway.endpoints.body import fingerprint
 from gateway.endpoints.fields import bool_field
 from gateway.endpoints.job_answers import job_json
+from gateway.endpoints.patience import patience_for, read_patience
 from gateway.errors import GatewayError, RequestError
 from gateway.explain import explain
 from gateway.job import Job
@@ -45,6 +47,7 @@ async def submit(
     resolved = runtime.resolve(asked.model or None, request[CALLER])
     asked = asked if asked.model == resolved.public else replace(asked, model=resolved.public)
     webhook = read_webhook(body, runtime.settings.fetch)
+    read_patience(request)
     alone = wants_async(request, body)
     early = body.get("stream") or alone or asked.images or runtime.recipes[resolved.recipe].optimizers
     if not earlier(request, body):
@@ -62,14 +65,30 @@ async def submit(
         inline=inline,
         attached=not alone,
     )
-    if webhook:
-        base = public_base(request, runtime.settings.server)
-        request.app[WEBHOOKS].on_end(job, webhook, lambda job: job_json(job, runtime, base))
+    _call_back(request, job, webhook)
     return job
 
 
+def claimed(request: web.Request, body: Mapping[str, Any]) -> Job | None:
+    """Find the job that this call repeats, as `submit` would: its pictures may be gone where they were fetched from,
+    and need no second look. None for a call that only wants to be explained."""
+    job = None if request.query.get("explain") else earlier(request, body)
+    if job:
+        webhook = read_webhook(body, request.app[RUNTIME].settings.fetch)
+        job.attached = job.attached and not wants_async(request, body)
+        _call_back(request, job, webhook)
+    return job
+
+
+def _call_back(request: web.Request, job: Job, webhook: str | None) -> None:
+    if webhook:
+        runtime = request.app[RUNTIME]
+        base = public_base(request, runtime.settings.server)
+        request.app[WEBHOOKS].on_end(job, webhook, lambda job: job_json(job, runtime, base))
+
+
 def earlier(request: web.Request, body: Mapping[str, Any]) -> Job | None:
-    """Find the job that this call repeats, so that nothing needs to be fetched or checked for it again."""
+    """Find the job that the call's Idempotency-Key or its client's own retry means, if it has been started."""
     key, again = _idempotency_key(request), _is_retry(request, body)
     if not key and not again:
         return None
@@ -90,6 +109,7 @@ def explained(
     _idempotency_key(request)
     wants_async(request, body)
     read_webhook(body, runtime.settings.fetch)
+    read_patience(request)
     return explain(runtime, asked, request[CALLER])
 
 
@@ -114,13 +134,14 @@ async def waited(
     runtime = request.app[RUNTIME]
     limits = runtime.settings.jobs
     later, patience = wants_async(request, body or {}), limits.keep_alive
+    given = None if later else patience_for(request, job)
     if later or limits.accept_after:
         patience = _patience(request, patience) if later else limits.accept_after
         if not patience:
             return accepted(request, runtime, job)
         later = True
     made = partial(_made, job, make, instead)
-    with runtime.jobs.reading(job):
+    with runtime.jobs.reading(job, given):
         if await job.ends(patience):
             return await whole_answer(request, await made())
         if later:
@@ -156,9 +177,10 @@ async def _kept_alive(request: web.Request, job: Job, made: Made, seconds: float
     """Send white space before the JSON, so that proxies see a living connection."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", "X-Accel-Buffering": "no"})
     await response.prepare(request)
-    while not job.done:
-        await response.write(b" ")
-        await job.ends(seconds)
+    with suppress(GatewayError):
+        while not job.done:
+            await response.write(b" ")
+            await job.ends(seconds)
     value = await _late(request, job, made)
     if value is not None:
         await _write(response, value)

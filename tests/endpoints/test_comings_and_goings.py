@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_upstream import png
+from tests.fake_upstream import FakeUpstream, png
 from tests.gateways import Gateway, start
 from tests.painters import HELD, holding, later, painter, until
 from tests.test_memory import statm
@@ -184,3 +184,68 @@ async def test_one_key_is_one_job_whatever_comes_at_once(gateway: Gateway, name:
     assert not any('"error":{' in answer.text for answer in answers)
     assert (refused.status, refused.error["code"]) == (409, "idempotency_conflict")
     assert len(painter(gateway).requests) == 1
+
+
+def parts(**picture: Any) -> list[dict[str, Any]]:
+    """Give a message of words and a picture."""
+    kinds = ("input_text", "input_image") if isinstance(picture["image_url"], str) else ("text", "image_url")
+    return [{"role": "user", "content": [{"type": kinds[0], "text": "a cat"}, {"type": kinds[1], **picture}]}]
+
+
+LINKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": parts(image_url={"url": "LINK"})}),
+    "edits": ("/v1/images/edits", {"prompt": "a cat", "image": "LINK"}),
+    "variations": ("/v1/images/variations", {"image": "LINK"}),
+    "responses": ("/v1/responses", {"tools": TOOL["tools"], "input": parts(image_url="LINK")}),
+}
+
+
+@pytest.fixture
+async def changing(aiohttp_server: Any, tmp_path: Path, fake: FakeUpstream) -> Gateway:
+    """A gateway that waits for the test, and may fetch pictures from the imitated upstream."""
+    more = f"fetch: {{allow: ['{fake.base.removeprefix('http://')}']}}\njobs: {{running: 1}}\n"
+    return await start(aiohttp_server, holding(more), tmp_path, types=HELD)
+
+
+def linked(name: str, link: str) -> tuple[str, dict[str, Any]]:
+    path, body = LINKED[name]
+    return path, {"model": "held", **json.loads(json.dumps(body).replace("LINK", link))}
+
+
+@pytest.mark.parametrize("name", LINKED)
+async def test_a_repeated_call_needs_its_pictures_no_more(changing: Gateway, fake: FakeUpstream, name: str) -> None:
+    """The link may be dead by then: what was paid for is answered, and an explanation is still one."""
+    path, body = linked(name, fake.file_url())
+    painter(changing).free.set()
+    key = {"Idempotency-Key": "once"}
+    first = await changing.post(path, body, headers=key)
+    explained = await changing.post(path + "?explain=true", body, headers=key)
+    fake.mode = "status:404"
+    again = await changing.post(path, body, headers=key)
+
+    assert (first.status, again.status) == (200, 200), again.text
+    assert first.body == again.body
+    assert explained.json["object"] == "explanation"
+    assert len(painter(changing).requests) == 1
+
+
+@pytest.mark.parametrize("name", LINKED)
+async def test_who_claims_a_job_to_come_back_for_it_keeps_it(changing: Gateway, fake: FakeUpstream, name: str) -> None:
+    """The first caller leaves while the job still waits in line; the second was promised it with a 202, and calls back
+    are taken from the second, too."""
+    path, body = linked(name, fake.file_url())
+    await later(changing)
+    key = {"Idempotency-Key": "ours"}
+    first = asyncio.create_task(changing.post(path, body, headers=key))
+    await until(lambda: changing.runtime.jobs.counts["waiting"])
+    second = await changing.post(path, body, headers={**key, "Prefer": "respond-async"})
+    wrong = await changing.post(path, {**body, "async": True, "webhook": "http://127.0.0.1:1/"}, headers=key)
+    first.cancel()
+    job = list(changing.runtime.jobs._jobs.values())[1]
+    await until(lambda: not job.readers)
+    painter(changing).free.set()
+    await until(lambda: job.done)
+
+    assert (second.status, second.json["id"]) == (202, job.id)
+    assert (wrong.status, wrong.error["param"]) == (400, "webhook")
+    assert job.state == "finished"
