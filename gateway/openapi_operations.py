@@ -77,7 +77,7 @@ CALL = (
     parameter(
         "query",
         "explain",
-        text(enum=["true", "1", "false", "0", ""]),
+        text(enum=["true", "1", "false", "0"]),
         "Tell what would be done and sent, and spend nothing.",
     ),
 )

@@ -69,8 +69,9 @@ def _unpacked(body: bytes, coding: str, server: Server) -> bytes:
         raise RequestError(f"the body is not what {coding} makes", code="invalid_body") from None
     if length > server.max_body:
         raise _too_large(server)
-    if not inflater.eof:
-        raise RequestError(f"the {coding} of the body is cut", code="invalid_body")
+    if not inflater.eof or inflater.unused_data:
+        problem = "goes on after its end" if inflater.eof else "is cut"
+        raise RequestError(f"the {coding} of the body {problem}", code="invalid_body")
     return zlib.decompressobj(PACKED[coding]).decompress(body)
 
 

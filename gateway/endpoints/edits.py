@@ -133,7 +133,8 @@ async def _read_multipart(request: web.Request, server: Server) -> Form:
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
     except (ValueError, AssertionError, web.RequestPayloadError, HttpProcessingError) as error:
-        raise RequestError(f"the form could not be read: {str(error)[:200]}", code="invalid_body") from error
+        found = " ".join(getattr(error, "message", str(error)).split())
+        raise RequestError(f"the form could not be read: {found[:200]}", code="invalid_body") from error
     return form
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
-EXPLAIN = {"true": True, "1": True, "false": False, "0": False, "": False}
+EXPLAIN = {"true": True, "1": True, "false": False, "0": False}
 WAIT = re.compile(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})")
 MOST_PATIENCE = 50.0
 LONG = 256 * 2**10
@@ -72,7 +72,7 @@ async def submit(
 def claimed(request: web.Request, body: Mapping[str, Any]) -> Job | None:
     """Find the job that this call repeats, as `submit` would: its pictures may be gone where they were fetched from,
     and need no second look. None for a call that only wants to be explained."""
-    job = None if request.query.get("explain") else earlier(request, body)
+    job = None if "explain" in request.query else earlier(request, body)
     if job:
         webhook = read_webhook(body, request.app[RUNTIME].settings.fetch)
         job.attached = job.attached and not wants_async(request, body)
@@ -99,11 +99,14 @@ def explained(
     request: web.Request, runtime: Runtime, asked: ImageRequest, body: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Give the explanation instead of a picture if the call has ``?explain=true``."""
-    word = request.query.get("explain", "").lower()
-    if word not in EXPLAIN:
+    if "explain" not in request.query:
+        return None
+    words = {word.lower() for word in request.query.getall("explain")}
+    if not words <= EXPLAIN.keys() or len(words) > 1:
         # Whoever means it otherwise must not find a picture on the bill.
-        raise RequestError(f"explain must be true or false, not {word[:40]!r}", param="explain")
-    if not EXPLAIN[word]:
+        found = " and ".join(sorted(repr(word[:40]) for word in words))
+        raise RequestError(f"explain must be true or false, not {found[:200]}", param="explain")
+    if not EXPLAIN[words.pop()]:
         return None
     # What would be refused is no other for being explained.
     _idempotency_key(request)
@@ -232,9 +235,13 @@ async def _write(response: web.StreamResponse, value: Any) -> None:
 
 def _idempotency_key(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+    if key is None:
+        return None
+    if not IDEMPOTENCY_KEY.fullmatch(key):
         message = "the Idempotency-Key must be 1 to 255 visible ASCII characters"
         raise RequestError(message, param="Idempotency-Key")
+    if len(request.headers.getall("Idempotency-Key")) > 1:
+        raise RequestError("more than one Idempotency-Key was sent; which one counts?", param="Idempotency-Key")
     return key
 
 

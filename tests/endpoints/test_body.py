@@ -163,6 +163,9 @@ async def test_a_packed_body_is_counted_unpacked(gateway, fake, path):
 
     assert bomb.status == 413, bomb.text
     assert (cut.status, strange.status) == (400, 415), (cut.text, strange.text)
+    for more in (b"x", gzip.compress(b"{}")):
+        longer = await gateway.post(path, data=gzip.compress(b'{"prompt": "a fox"}') + more, headers=headers)
+        assert (longer.status, longer.error["message"]) == (400, "the gzip of the body goes on after its end")
     assert broken.status == 400, broken.text
     assert broken.error["type"] == "invalid_request_error"
     await goes_on(gateway, fake)

@@ -23,11 +23,14 @@ KEY = {"Idempotency-Key": "order-66"}
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "images": ("/v1/images/generations", {"prompt": "a cat"}),
     "urls": ("/v1/images/generations", {"prompt": "a cat", "response_format": "url"}),
+    "edits": ("/v1/images/edits", {"prompt": "a cat", "image": PICTURE}),
+    "variations": ("/v1/images/variations", {"image": PICTURE}),
     "chat": ("/v1/chat/completions", {"messages": SAY}),
     "responses": ("/v1/responses", {"input": "a cat", "tools": [{"type": "image_generation"}]}),
 }
 STREAMS = {
     "images": ("/v1/images/generations", {"prompt": "a cat", "stream": True}),
+    "edits": ("/v1/images/edits", {"prompt": "a cat", "image": PICTURE, "stream": True}),
     "chat": ("/v1/chat/completions", {"messages": SAY, "stream": True}),
     "responses": ("/v1/responses", {"input": "a cat", "tools": [{"type": "image_generation"}], "stream": True}),
 }
@@ -38,7 +41,8 @@ async def gateway(aiohttp_server: Any, tmp_path: Path, fake: FakeUpstream) -> Ga
     """A gateway before the imitated upstream, which takes its time."""
     fake.picture = png(1024, 1024, 200_000)
     fake.mode = "slow:0.1"
-    return await start(aiohttp_server, drawing_by(fake.base), tmp_path)
+    yaml = drawing_by(fake.base).replace("custom: {", "custom: {edits: /images/edits, ")
+    return await start(aiohttp_server, yaml, tmp_path)
 
 
 @pytest.fixture

@@ -15,13 +15,16 @@ import pytest
 from gateway.values import Image
 from tests.fake_upstream import FakeUpstream, png
 from tests.gateways import STORAGES, Gateway, drawing_by, start
-from tests.painters import DRAW, HELD, holding, later, painter, until
+from tests.painters import DRAW, HELD, PICTURE, holding, later, painter, until
 
+LINK = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
 PREVIEWS = [Image(png(64, 64, 2_000_000)) for _ in range(3)]
 IMAGES = {**DRAW, "stream": True, "partial_images": 3}
 TOOL = {"type": "image_generation", "partial_images": 3}
 STREAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "images": ("/v1/images/generations", IMAGES),
+    "edits": ("/v1/images/edits", {**IMAGES, "image": LINK}),
+    "variations": ("/v1/images/variations", {**IMAGES, "image": LINK}),
     "responses": ("/v1/responses", {"model": "held", "input": "a cat", "tools": [TOOL], "stream": True}),
     "chat": (
         "/v1/chat/completions",

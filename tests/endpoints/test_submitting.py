@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from gateway.asking import Telling
 from gateway.errors import BusyUpstreamError, ConfigError, UpstreamTimeoutError
@@ -132,6 +133,16 @@ async def test_an_odd_key_is_a_400(held: Gateway, key: str) -> None:
     answer = await held.post("/v1/images/generations", DRAW, headers={"Idempotency-Key": key})
 
     assert (answer.status, answer.error["param"]) == (400, "Idempotency-Key")
+
+
+@pytest.mark.parametrize("second", ["one", "two"])
+async def test_two_keys_are_a_400(held: Gateway, second: str) -> None:
+    """Which one the client will come back with, nobody knows; nothing is drawn."""
+    headers = CIMultiDict([("Idempotency-Key", "one"), ("Idempotency-Key", second)])
+    answer = await held.post("/v1/images/generations", DRAW, headers=headers)
+
+    assert (answer.status, answer.error["param"]) == (400, "Idempotency-Key")
+    assert not painter(held).requests
 
 
 async def test_an_sdks_own_retry_is_the_same_job(held: Gateway) -> None:
