@@ -54,6 +54,7 @@ async def test_the_document_holds_for_whatever_can_be_made_up(tmp_path: Path) ->
             *(sys.executable, "-W", "ignore", "-m", "schemathesis.cli", "run", str(tmp_path / "strict.json")),
             *("--url", base, "--header", f"Authorization: Bearer {CALLER_KEY}", "--exclude-checks", ",".join(LENIENT)),
             *("--continue-on-failure", "--no-color", "--output-truncate", "false", "--warnings", "off"),
+            *("--request-timeout", "60"),
             *("--report", "har", "--report-har-path", str(tmp_path / "calls.har")),
             *(("-n", MANY) if MANY else ("-n", "5", "--generation-deterministic", "--no-shrink")),
         ]

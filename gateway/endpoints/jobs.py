@@ -60,7 +60,7 @@ async def follow_job(request: web.Request) -> web.StreamResponse:
     runtime = request.app[RUNTIME]
     job = _job(request)
     base = public_base(request, runtime.settings.server)
-    asked, told = request.query.get("after") or "0", request.headers.get("Last-Event-ID")
+    asked, told = request.query.get("after", "0"), request.headers.get("Last-Event-ID")
     for name, text in (("after", asked), ("Last-Event-ID", told or "0")):
         if not EVENT.fullmatch(text):
             raise RequestError(f"{name} must be the number of an event", param=name)

@@ -152,6 +152,17 @@ async def test_an_odd_last_event_id_is_a_400(held: Gateway, value: str) -> None:
     assert (by_header.status, by_header.error["param"]) == (400, "Last-Event-ID")
 
 
+async def test_an_empty_number_is_none_in_the_address_and_the_beginning_in_the_header(held: Gateway) -> None:
+    """A browser that has read no id sends an empty header; nobody means anything by an empty ``after``."""
+    painter(held).free.set()
+    path = f"/v1/jobs/{await later(held)}/events"
+    by_address = await held.get(path + "?after=")
+    by_header = events(await held.get(path, headers={"Last-Event-ID": ""}))
+
+    assert (by_address.status, by_address.error["param"]) == (400, "after")
+    assert by_header[0][0] == 1
+
+
 async def test_a_reader_that_is_cut_ten_times_sees_every_event_once(held: Gateway) -> None:
     """It reads one event, is cut, comes back with the last id it saw, and misses and repeats nothing."""
     identity = await later(held)
