@@ -14,12 +14,14 @@ from gateway.contracts import (
     Storage,
     Work,
 )
+from gateway.counters import Calendar, Counters, MemoryCounters, Period, Taken, take_surely
 from gateway.decoding import decode, decode_base64, is_picture, unpack, value_at
 from gateway.errors import (
     AllowanceError,
     AuthenticationError,
     BadKeyError,
     BrokenAnswerError,
+    BudgetError,
     BusyError,
     BusyUpstreamError,
     GatewayError,
@@ -64,6 +66,7 @@ from gateway.pictures import (
 from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import encode_picture, finish, open_picture
+from gateway.shared_counters import make_counters
 from gateway.troubles import Troubles
 from gateway.upstream import (
     Answer,
@@ -105,12 +108,15 @@ __all__ = [
     "BadKeyError",
     "Body",
     "BrokenAnswerError",
+    "BudgetError",
     "BusyError",
     "BusyUpstreamError",
     "ByteSize",
+    "Calendar",
     "Caller",
     "Capabilities",
     "Change",
+    "Counters",
     "Credentials",
     "DamagedError",
     "Duration",
@@ -123,6 +129,7 @@ __all__ = [
     "Image",
     "ImageRequest",
     "Keys",
+    "MemoryCounters",
     "Middleware",
     "MisconfiguredError",
     "NotAnImageError",
@@ -132,6 +139,7 @@ __all__ = [
     "Observer",
     "Optimizer",
     "Outgoing",
+    "Period",
     "PermissionError_",
     "Picture",
     "PictureEntries",
@@ -159,6 +167,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StoredPicture",
+    "Taken",
     "Troubles",
     "UnavailableError",
     "UnreachableError",
@@ -189,6 +198,7 @@ __all__ = [
     "is_public",
     "is_refusal",
     "is_whole",
+    "make_counters",
     "may_follow",
     "model_path",
     "one_line",
@@ -205,6 +215,7 @@ __all__ = [
     "settle",
     "shrunk",
     "split_keys",
+    "take_surely",
     "translated",
     "unpack",
     "unpack_meta",

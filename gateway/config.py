@@ -15,7 +15,7 @@ from gateway.conditions import Names, drop_unwanted, heed_checks, name_models, w
 from gateway.document import Document, Steps
 from gateway.errors import ConfigError
 from gateway.hints import known_words
-from gateway.references import check_presence, check_references, unused
+from gateway.references import check_presence, check_prices, check_references, unused
 from gateway.registry import ComponentType, Registry, discover
 from gateway.settings import KINDS, ModelSettings, Settings
 from gateway.validation import InvalidError, anchored, option_hints, options_type, validate
@@ -116,9 +116,10 @@ def settings_of(document: Document, registry: Registry) -> Configuration:
     names = {kind: list(_section(document, kind)) for kind in KINDS}
     check_presence(document, names)
     check_references(document, settings, names, dropped)
-    settings = _in_use(document, settings, dropped)
+    whole, settings = settings, _in_use(document, settings, dropped)
     types = {kind: _types(document, registry, kind) for kind in KINDS}
     components = {kind: _components(document, kind, types[kind], names[kind]) for kind in KINDS}
+    check_prices(document, whole, components["middlewares"], dropped)
     if document.complaints:
         raise ConfigError(document.lines())
     left_out = [f"plugin left out: {each}" for each in registry.quarantined]

@@ -24,7 +24,7 @@ from gateway.values import (
     StoredPicture,
 )
 
-Stage = Literal["job", "optimize", "generate", "store"]
+Stage = Literal["job", "optimize", "generate", "attempt", "store"]
 
 
 @runtime_checkable
@@ -118,7 +118,8 @@ class Observer(Protocol):
 class Work:
     """A job on its way through the pipeline, as middlewares see it; change it by ``dataclasses.replace``.
 
-    Before *generate* there is the request; after it *images*; after *store* *pictures*.
+    Before *generate* there is the request; after it *images*; after *store* *pictures*. *sent* says whether a call that
+    may have to be paid for has gone out for this job.
     """
 
     job: str
@@ -129,6 +130,7 @@ class Work:
     images: tuple[Image, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tell: Callable[[str, Mapping[str, Any]], None] = field(default=lambda kind, data: None, repr=False)
+    sent: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def noted(self, note: str) -> Work:
         """Give the same work with *note* in its receipt."""
@@ -142,7 +144,11 @@ Proceed = Callable[[Work], Awaitable[Work]]
 class Middleware(Protocol):
     """Stands around stages of every job of the models that name it.
 
-    *stages* says which: ``job`` (the whole), ``optimize``, ``generate``, ``store``.
+    *stages* says which: ``job`` (the whole), ``optimize``, ``generate``, ``attempt``, ``store``. An attempt is what one
+    target is asked, inside of *generate*: the receipt's *cost* is what that is reckoned to cost, and afterwards what it
+    did. There one may refuse and keep accounts; what one changes is not taken.
+
+    One that reckons with costs has ``needs_prices`` True: a model that names it must have a price for each target.
 
     One that remembers pictures must also have ``forget(key: str, instead: Picture | None = None) -> None``: the picture
     under *key* was deleted, and no byte of it may stay; with *instead* it was lost to its storage, and its bytes have

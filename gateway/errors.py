@@ -14,6 +14,7 @@ GatewayError                     500 server_error          internal_error
 │   ├── UnsupportedMediaError    415                       unsupported_media_type
 │   └── SlowBodyError            408                       request_timeout
 ├── BusyError                    429 rate_limit_error      too_many_jobs
+│   └── BudgetError              429 insufficient_quota    insufficient_quota     the caller's money is spent
 ├── UnavailableError             503 server_error          unavailable
 ├── CancelledJobError            409 invalid_request_error job_cancelled
 ├── DeadlineError                504 server_error          deadline_exceeded      the caller's own; nothing was sent
@@ -157,6 +158,14 @@ class BusyError(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "too_many_jobs"
+
+
+class BudgetError(BusyError):
+    """What this caller may spend is spent; nothing was done. OpenAI's SDKs do not repeat it."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    again = False
 
 
 class UnavailableError(GatewayError):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gateway.asking import Sendable, Telling, ask
-from gateway.contracts import Work
+from gateway.contracts import Proceed, Work
 from gateway.errors import (
     BlockedAddressError,
     BrokenAnswerError,
+    BusyError,
     GatewayError,
+    PluginError,
     RejectedError,
     RequestError,
     UpstreamError,
@@ -55,18 +57,31 @@ class Generation:
         self.pixels = pixels
         self._places = places
 
-    async def generate(self, work: Work, targets: Sequence[Target], settings: ModelSettings, job: Sendable) -> Work:
-        """Return *work* with its images and receipt; raise the error of the last target tried."""
+    async def generate(
+        self,
+        work: Work,
+        targets: Sequence[Target],
+        settings: ModelSettings,
+        job: Sendable,
+        around: Callable[[Proceed], Proceed] | None = None,
+    ) -> Work:
+        """Return *work* with its images and receipt; raise the error of the last target tried.
+
+        *around* puts what stands around each attempt around it.
+        """
         receipt, telling = work.receipt, Telling(job, work)
         choices = self._router.order(work.request, targets)
         for place, (target, plan) in enumerate(choices):
             receipt = _planned(receipt, target, plan)
             telling.begin()
-            work.tell("generating", _drawing(target, plan))
             began = time.monotonic()
             try:
                 with self._router.attempt(target, alone=len(choices) == 1):
-                    drawn = await self._drawn(telling, target, plan)
+                    if around:
+                        drawn = await self._guarded(around, replace(work, receipt=receipt), telling, target, plan)
+                    else:
+                        work.tell("generating", _drawing(target, plan))
+                        drawn = await self._drawn(telling, target, plan)
             except UpstreamError as error:
                 again = error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))
                 final = not again or place == len(choices) - 1
@@ -83,6 +98,25 @@ class Generation:
                 receipt = _delivered(receipt, target, plan, drawn, telling, time.monotonic() - began)
                 return replace(work, images=tuple(drawn.images), receipt=receipt)
         raise AssertionError("the router gives targets or raises")
+
+    async def _guarded(
+        self, around: Callable[[Proceed], Proceed], work: Work, telling: Telling, target: Target, plan: Plan
+    ) -> Drawn:
+        """Draw inside of what stands around each attempt, which is told the cost before and after."""
+        drawn = Drawn()
+
+        async def draw(work: Work) -> Work:
+            nonlocal drawn
+            # Only now: whoever is refused by then gets a status, since no stream has begun.
+            work.tell("generating", _drawing(target, plan))
+            drawn = await self._drawn(telling, target, plan)
+            cost = estimate(target, plan, drawn.unpaid)
+            return replace(work, images=tuple(drawn.images), receipt=replace(work.receipt, cost=cost))
+
+        await around(draw)(replace(work, receipt=replace(work.receipt, cost=estimate(target, plan))))
+        if not drawn.images:
+            raise PluginError("a middleware has kept an attempt from being made, and raised no error")
+        return drawn
 
     async def _drawn(self, telling: Telling, target: Target, plan: Plan) -> Drawn:
         """Make all calls of the plan; some may fail as long as one delivers."""
@@ -146,7 +180,7 @@ class Generation:
             raise BrokenAnswerError(message) from error
         except UpstreamError as error:
             # The picture was made and perhaps paid for; another target would be paid again.
-            error.retryable, error.sent = False, True
+            error.retryable, error.sent, error.billed = False, True, None
             raise
 
 
@@ -215,7 +249,14 @@ def _is_unpaid(answer: object) -> bool:
 
 def _worst(failures: list[GatewayError]) -> GatewayError:
     """Of several failures take the one that allows least: what may be billed must not be tried again."""
-    return next((error for error in failures if not getattr(error, "retryable", False)), failures[0])
+    worst = next((error for error in failures if not _is_harmless(error)), failures[0])
+    if isinstance(worst, UpstreamError) and not all(_is_unpaid(error) or _is_harmless(error) for error in failures):
+        worst.sent, worst.billed = True, None
+    return worst
+
+
+def _is_harmless(error: GatewayError) -> bool:
+    return isinstance(error, BusyError) or getattr(error, "retryable", False)
 
 
 def _named(error: UpstreamError, target: Target) -> UpstreamError:

@@ -34,7 +34,9 @@ def answers() -> dict[str, Schema]:
 def _shared() -> dict[str, Schema]:
     error = {
         "message": text("What went wrong and what would be right."),
-        "type": text("`invalid_request_error`, `rate_limit_error`, `upstream_error` or `server_error`."),
+        "type": text(
+            "`invalid_request_error`, `rate_limit_error`, `insufficient_quota`, `upstream_error` or `server_error`."
+        ),
         "param": or_null(text("The field that is meant.")),
         "code": or_null(text("A word for programs.")),
     }

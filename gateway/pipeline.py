@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
 from gateway.deadline import within
@@ -49,7 +50,9 @@ class Pipeline:
     async def run(self, job: Job, recipe: Recipe) -> Result:
         """Make, store and describe the pictures of *job*; raise `GatewayError` kinds."""
         receipt = Receipt(model=recipe.model, asked=asked(job.request))
-        work = Work(job.id, job.caller, job.request, job.original, receipt, tell=job.tell)
+        work = Work(job.id, job.caller, job.request, job.original, receipt, tell=job.tell, sent=lambda: job.sent)
+        around = recipe.middlewares
+        attempts = partial(_chain, "attempt", middlewares=around) if _stand(around, "attempt") else None
 
         async def optimize(work: Work) -> Work:
             return await self._optimize(work, recipe, job)
@@ -57,7 +60,7 @@ class Pipeline:
         checked: list[Image] = []
 
         async def generate(work: Work) -> Work:
-            done = await self._generation.generate(work, recipe.targets, recipe.settings, job)
+            done = await self._generation.generate(work, recipe.targets, recipe.settings, job, attempts)
             checked.extend(done.images)
             return done
 
@@ -69,7 +72,6 @@ class Pipeline:
                 raise PluginError("a middleware has left no picture to store")
             return await store_pictures(work, recipe.storage, job)
 
-        around = recipe.middlewares
         optimized, generated, stored = (
             _chain("optimize", optimize, around),
             _chain("generate", generate, around),
@@ -120,6 +122,10 @@ def _chain(stage: Stage, step: Proceed, middlewares: Mapping[str, Middleware]) -
         if stage in middleware.stages:
             step = _around(stage, name, middleware, step)
     return step
+
+
+def _stand(middlewares: Mapping[str, Middleware], stage: Stage) -> bool:
+    return any(stage in middleware.stages for middleware in middlewares.values())
 
 
 def _around(stage: Stage, name: str, middleware: Middleware, inner: Proceed) -> Proceed:

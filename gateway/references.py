@@ -32,6 +32,19 @@ def check_references(
     _check_default(document, settings)
 
 
+def check_prices(
+    document: Document, settings: Settings, middlewares: Mapping[str, Any], dropped: Mapping[str, Collection[str]]
+) -> None:
+    """Complain of targets without a price, but for those of *dropped* backends, where middlewares reckon with costs."""
+    for model, recipe in settings.models.items():
+        reckoning = [name for name in recipe.middlewares if getattr(middlewares.get(name), "needs_prices", False)]
+        for index, target in enumerate(recipe.backends if reckoning else ()):
+            priced = target.price is not None or target.price_per_megapixel is not None
+            if not priced and target.backend not in dropped.get("backends", ()):
+                words = f'"{reckoning[0]}" reckons with what this target costs; give it price: or price_per_megapixel:'
+                document.complain(("models", model, "backends", index), f"{words} (0 if it costs nothing)")
+
+
 def check_presence(document: Document, names: Mapping[str, Sequence[str]]) -> None:
     """Complain of what no gateway can do without."""
     if not names.get("authenticators"):

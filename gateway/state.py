@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from gateway.errors import ConfigError, UnavailableError
 
+REDIS = ("redis://", "rediss://", "unix://")
+"""How the URLs of Redis and Valkey begin; any other place is a file."""
+
 
 class Records(Protocol):
     """Keeps texts under keys until they expire (epoch seconds)."""
@@ -59,14 +62,8 @@ class FileRecords:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-        self._path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, text TEXT NOT NULL, expires REAL NOT NULL)"
-        )
+        table = "records (key TEXT PRIMARY KEY, text TEXT NOT NULL, expires REAL NOT NULL)"
+        self._database = open_file(self._path, table)
 
     def _put(self, key: str, text: str, expires: float) -> None:
         assert self._database
@@ -125,10 +122,22 @@ class RedisRecords:
         return [text for _, _, text in sorted(texts, key=lambda parts: float(parts[0]))]
 
 
+def open_file(path: Path, *tables: str, seconds: float = 5) -> sqlite3.Connection:
+    """Open or make a file with these tables, for its owner only; who finds it locked waits for *seconds*."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, timeout=seconds, check_same_thread=False, isolation_level=None)
+    path.chmod(0o600)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    for table in tables:
+        database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+    return database
+
+
 def make_records(place: str | None) -> Records | None:
     """Make the records that ``jobs.state`` names: a ``redis://`` URL or a file; None for none."""
     if not place:
         return None
-    if place.startswith(("redis://", "rediss://", "unix://")):
+    if place.startswith(REDIS):
         return RedisRecords(place)
     return FileRecords(Path(place))

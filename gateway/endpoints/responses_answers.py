@@ -22,6 +22,7 @@ CODES = {
     "too_many_jobs": "rate_limit_exceeded",
     "upstream_rate_limited": "rate_limit_exceeded",
     "upstream_allowance": "rate_limit_exceeded",
+    "insufficient_quota": "rate_limit_exceeded",
 }
 """Our codes among those that a failed response may have; ``gateway.error`` has the true one."""
 

@@ -156,4 +156,4 @@ async def test_forgotten_callers_take_no_memory():
         await draw(limits, f"caller-{index}")
         limits.clock.now += 1
 
-    assert len(limits._taken) <= 1_001
+    assert len(limits._local._moments) <= 1_001

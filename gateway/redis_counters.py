@@ -1,0 +1,149 @@
+"""Counters in Redis or Valkey, right for all processes that share them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import secrets
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.counters import CODE, PERIODS, SECONDS, Calendar, Limit, Taken, month_start
+from gateway.errors import UnavailableError
+from gateway.options import Rate
+from gateway.outage import Outage
+
+RESTS = 1.0
+"""Seconds for which nobody asks a Redis that has just failed; then one call tries it, and the others with it."""
+MILLION = 10**6
+DOWN = "what is counted for all cannot be asked now"
+
+# KEYS: the counter. The clock is that of Redis, the same for all who share it.
+# ARGV: count, limit, period in microseconds, the name of this take. Gives what counts, and the microseconds to wait.
+SLIDE = """
+local time = redis.call('TIME')
+local now, count, period = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - period)
+local used = redis.call('ZCARD', KEYS[1])
+local over = used + count - ARGV[2]
+if over > 0 then
+  return {used, redis.call('ZRANGE', KEYS[1], over - 1, over - 1, 'WITHSCORES')[2] + period - now}
+end
+for place = 1, count do redis.call('ZADD', KEYS[1], now, ARGV[4] .. place) end
+redis.call('PEXPIRE', KEYS[1], math.ceil(period / 1000) + 1000)
+return {used + count, 0}
+"""
+# ARGV: count, limit, the period in seconds, or 0 and the beginnings of months. Gives what counts, the seconds to wait,
+# and the beginning of the window.
+SPEND = """
+local now, count, period = tonumber(redis.call('TIME')[1]), tonumber(ARGV[1]), tonumber(ARGV[3])
+local first, ends = now - now % period, now - now % period + period
+if period == 0 then first, ends = tonumber(ARGV[4]), tonumber(ARGV[5]) end
+for at = 5, #ARGV - 1 do
+  if tonumber(ARGV[at]) <= now then first, ends = tonumber(ARGV[at]), tonumber(ARGV[at + 1]) end
+end
+local known = redis.call('HMGET', KEYS[1], 'window', 'used')
+local used = tonumber(known[1] or 0) == first and tonumber(known[2]) or 0
+if used + count > tonumber(ARGV[2]) then return {used, ends - now, first} end
+redis.call('HSET', KEYS[1], 'window', first, 'used', used + count)
+redis.call('EXPIREAT', KEYS[1], ends)
+return {used + count, 0, first}
+"""
+# ARGV: the window, what to give back.
+GIVE_BACK = """
+if redis.call('HGET', KEYS[1], 'window') ~= ARGV[1] then return 0 end
+return redis.call('HSET', KEYS[1], 'used', math.max(0, redis.call('HGET', KEYS[1], 'used') - ARGV[2]))
+"""
+REMOVE = "return redis.call('ZREM', KEYS[1], unpack(ARGV))"
+
+
+class RedisCounters:
+    """Counters in Redis or Valkey, shared by all who use the same *prefix*; one round trip for each take.
+
+    No call waits longer than *seconds*. While Redis cannot be asked, every call raises `UnavailableError` at once but
+    for one in each second, which tries it; the log tells of it once a minute, with *otherwise*: what is done meanwhile.
+    """
+
+    def __init__(
+        self, url: str, otherwise: str = "", prefix: str = "image-gateway:counters:", seconds: float = SECONDS
+    ) -> None:
+        if importlib.util.find_spec("redis") is None:
+            raise ValueError("state: Redis needs the extra: pip install 'image-gateway[redis]'")
+        try:
+            place = urlsplit(url)
+            port = place.port or 6379
+        except ValueError:
+            # The library's words may hold the URL, and so its password.
+            raise ValueError("state: this is not a URL of Redis, like redis://:PASSWORD@HOST:6379/0") from None
+        self._url = url
+        self._outage = Outage(f"Redis at {place.hostname}:{port}" if place.hostname else "Redis", otherwise)
+        self._prefix = prefix
+        self._seconds = seconds
+        self._client: Any = None
+        self._errors: tuple[type[Exception], ...] = (TimeoutError, OSError)
+        self._rests_until = 0.0
+
+    async def open(self) -> None:
+        """Connect; a Redis that is down is told in the log, and tried again when it is needed."""
+        library = importlib.import_module("redis.asyncio")
+        self._errors = (importlib.import_module("redis.exceptions").RedisError, TimeoutError, OSError)
+        # Nothing is tried twice: a take whose answer was lost may have counted.
+        pool = library.BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=32,
+            timeout=self._seconds,
+            socket_timeout=self._seconds,
+            socket_connect_timeout=self._seconds,
+        )
+        self._client = library.Redis(connection_pool=pool)
+        with suppress(UnavailableError):
+            await self._asked("return 1", "", 0)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose(close_connection_pool=True)
+
+    async def take(self, name: str, count: int, limit: Limit) -> Taken:
+        if isinstance(limit, Rate):
+            mark = f"{secrets.token_hex(8)}."
+            used, wait = await self._asked(SLIDE, name, count, limit.count, int(limit.period * MILLION), mark)
+            return Taken(name, count, limit, used, wait / MILLION, mark)
+        seconds = PERIODS.get(limit.period, 0)
+        used, wait, window = await self._asked(
+            SPEND, name, count, limit.count, seconds, *(() if seconds else _months())
+        )
+        return Taken(name, count, limit, used, wait, window)
+
+    async def settle(self, taken: Taken, count: int = 0) -> None:
+        if taken.count == count:
+            return
+        if isinstance(taken.limit, Calendar):
+            await self._asked(GIVE_BACK, taken.name, taken.mark, taken.count - count)
+        else:
+            members = [f"{taken.mark}{place}" for place in range(count + 1, taken.count + 1)]
+            await self._asked(REMOVE, taken.name, *members)
+
+    async def _asked(self, script: str, name: str, *given: int | str | float) -> Any:
+        now = time.monotonic()
+        if self._outage.now and now < self._rests_until:
+            raise UnavailableError(DOWN, code=CODE, retry_after=RESTS)
+        # Only the first one tries it; it is time enough for the others when this one has got an answer.
+        self._rests_until = now + RESTS
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._client.eval(script, 1, self._prefix + name, *given)
+        except self._errors as error:
+            self._outage.met(error)
+            raise UnavailableError(DOWN, code=CODE, retry_after=RESTS) from None
+        self._outage.over()
+        return answer
+
+
+def _months() -> list[int]:
+    """Give when this month, the one before and the next two begin: the clock of Redis says which it is."""
+    moment = datetime.now(UTC)
+    return [month_start(moment.year, moment.month + step) for step in (-1, 0, 1, 2)]
