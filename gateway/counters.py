@@ -16,8 +16,6 @@ from gateway.errors import UnavailableError
 from gateway.options import Rate
 
 CODE = "counters_unavailable"
-SECONDS = 0.25
-"""How long shared counters may keep a call waiting; its limit is 300 ms with all that stands around them."""
 Period = Literal["minute", "hour", "day", "month"]
 PERIODS = {"minute": 60, "hour": 3600, "day": 86400}
 """Seconds of the periods that always have as many."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.counters import CODE, SECONDS, Calendar, Limit, Taken
+from gateway.counters import CODE, Calendar, Limit, Taken
 from gateway.errors import ConfigError, UnavailableError
 from gateway.options import Rate
 from gateway.outage import Outage
@@ -21,10 +21,17 @@ T = TypeVar("T")
 
 
 class FileCounters:
-    """Counters in one file, which processes of one machine may share; asked through a thread of its own."""
+    """Counters in one file, which processes of one machine may share; asked through a thread of its own.
 
-    def __init__(self, path: Path, otherwise: str = "", clock: Callable[[], float] = time.time) -> None:
+    A call waits at most *seconds* for its turn; when that is not enough the log tells of it once a minute, with
+    *otherwise*: what is done meanwhile.
+    """
+
+    def __init__(
+        self, path: Path, otherwise: str = "", seconds: float = 2, clock: Callable[[], float] = time.time
+    ) -> None:
         self._path = path
+        self._seconds = seconds
         self._outage = Outage(f"the file {path}", otherwise)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "counters")
@@ -57,7 +64,7 @@ class FileCounters:
         windows = (
             "windows (name TEXT PRIMARY KEY, start INTEGER NOT NULL, ends INTEGER NOT NULL, used INTEGER NOT NULL)"
         )
-        self._database = open_file(self._path, moments, windows, seconds=SECONDS)
+        self._database = open_file(self._path, moments, windows, seconds=self._seconds)
         self._database.execute("CREATE INDEX IF NOT EXISTS moments_of ON moments (name, at)")
 
     def _alone(self, work: Callable[..., T], *given: Any) -> T:

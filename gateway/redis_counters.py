@@ -7,19 +7,27 @@ import importlib
 import importlib.util
 import secrets
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gateway.counters import CODE, PERIODS, SECONDS, Calendar, Limit, Taken, month_start
+from gateway.counters import CODE, PERIODS, Calendar, Limit, Taken, month_start
 from gateway.errors import UnavailableError
 from gateway.options import Rate
 from gateway.outage import Outage
 
+SECONDS = 0.25
+"""How long Redis may keep a call waiting: with all that stands around it no call is to be late by more than 0.3 s."""
+FAILURES = 3
+"""So many in a row, and Redis is left alone for *RESTS* seconds; then one call tries it, and the others with it."""
 RESTS = 1.0
-"""Seconds for which nobody asks a Redis that has just failed; then one call tries it, and the others with it."""
+THREADS = 8
+"""Calls that Redis is asked side by side."""
 MILLION = 10**6
+T = TypeVar("T")
 DOWN = "what is counted for all cannot be asked now"
 
 # KEYS: the counter. The clock is that of Redis, the same for all who share it.
@@ -64,8 +72,10 @@ REMOVE = "return redis.call('ZREM', KEYS[1], unpack(ARGV))"
 class RedisCounters:
     """Counters in Redis or Valkey, shared by all who use the same *prefix*; one round trip for each take.
 
-    No call waits longer than *seconds*. While Redis cannot be asked, every call raises `UnavailableError` at once but
-    for one in each second, which tries it; the log tells of it once a minute, with *otherwise*: what is done meanwhile.
+    Redis is asked by threads: so the *seconds* that it has for its answer are its own, and a loop that is busy with
+    pictures is not taken for a Redis that is down. When it has failed a few times, every call raises `UnavailableError`
+    at once but for one in each second, which tries it. The log tells of it once a minute, with *otherwise*: what is
+    done meanwhile.
     """
 
     def __init__(
@@ -84,28 +94,30 @@ class RedisCounters:
         self._prefix = prefix
         self._seconds = seconds
         self._client: Any = None
-        self._errors: tuple[type[Exception], ...] = (TimeoutError, OSError)
+        self._errors: tuple[type[Exception], ...] = (OSError,)
+        self._threads = ThreadPoolExecutor(THREADS, "counters")
+        self._failures = 0
         self._rests_until = 0.0
 
     async def open(self) -> None:
         """Connect; a Redis that is down is told in the log, and tried again when it is needed."""
-        library = importlib.import_module("redis.asyncio")
-        self._errors = (importlib.import_module("redis.exceptions").RedisError, TimeoutError, OSError)
-        # Nothing is tried twice: a take whose answer was lost may have counted.
-        pool = library.BlockingConnectionPool.from_url(
+        library = importlib.import_module("redis")
+        self._errors = (library.RedisError, OSError)
+        self._client = library.Redis.from_url(
             self._url,
-            max_connections=32,
-            timeout=self._seconds,
+            protocol=2,
             socket_timeout=self._seconds,
             socket_connect_timeout=self._seconds,
+            # Nothing is tried twice: a take whose answer was lost may have counted.
+            retry=importlib.import_module("redis.retry").Retry(importlib.import_module("redis.backoff").NoBackoff(), 0),
         )
-        self._client = library.Redis(connection_pool=pool)
         with suppress(UnavailableError):
             await self._asked("return 1", "", 0)
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.aclose(close_connection_pool=True)
+            await self._do(self._client.close)
+        self._threads.shutdown(wait=False)
 
     async def take(self, name: str, count: int, limit: Limit) -> Taken:
         if isinstance(limit, Rate):
@@ -128,17 +140,24 @@ class RedisCounters:
             await self._asked(REMOVE, taken.name, *members)
 
     async def _asked(self, script: str, name: str, *given: int | str | float) -> Any:
+        return await self._do(self._ask, script, name, *given)
+
+    async def _do(self, work: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+
+    def _ask(self, script: str, name: str, *given: int | str | float) -> Any:
         now = time.monotonic()
-        if self._outage.now and now < self._rests_until:
+        if self._failures >= FAILURES and now < self._rests_until:
             raise UnavailableError(DOWN, code=CODE, retry_after=RESTS)
         # Only the first one tries it; it is time enough for the others when this one has got an answer.
         self._rests_until = now + RESTS
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await self._client.eval(script, 1, self._prefix + name, *given)
+            answer = self._client.eval(script, 1, self._prefix + name, *given)
         except self._errors as error:
+            self._failures += 1
             self._outage.met(error)
             raise UnavailableError(DOWN, code=CODE, retry_after=RESTS) from None
+        self._failures = 0
         self._outage.over()
         return answer
 

@@ -15,7 +15,7 @@ import redis.asyncio as library
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.counters import Calendar, Counters, MemoryCounters, Period, month_start, take_surely
+from gateway.counters import Calendar, Counters, MemoryCounters, Period, Taken, month_start, take_surely
 from gateway.errors import ConfigError, UnavailableError
 from gateway.file_counters import FileCounters
 from gateway.options import Rate
@@ -46,7 +46,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         if request.param == "memory":
             made.append(made[0] if made else MemoryCounters())
         elif request.param == "file":
-            made.append(FileCounters(tmp_path / "below" / "counters.db"))
+            made.append(FileCounters(tmp_path / "below" / "counters.db", seconds=30))
         else:
             url = request.getfixturevalue("valkey").url
             made.append(RedisCounters(url, prefix=f"{tmp_path.name}:", seconds=5))
@@ -208,7 +208,7 @@ async def test_a_file_that_others_hold_is_left_in_time(tmp_path: Path, caplog: p
     """Locked by another process for longer than a call may wait: unavailable, and well again afterwards."""
     first, second = (
         await opened(FileCounters(tmp_path / "c.db")),
-        await opened(FileCounters(tmp_path / "c.db", "nobody")),
+        await opened(FileCounters(tmp_path / "c.db", "nobody", 0.2)),
     )
     assert first._database
     first._database.execute("BEGIN IMMEDIATE")
@@ -235,7 +235,7 @@ async def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> Non
 
 
 async def test_a_black_hole_costs_little_once_and_then_nothing(valkey: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Silent Redis: the first calls wait no longer than they may, the next do not at all; it is well again by itself."""
+    """Silent Redis: the first calls wait as long as they may, the next do not at all; it is well again by itself."""
     async with between(valkey.port) as chaos:
         url = chaos.base.replace("http", "redis")
         counters = RedisCounters(url, "nobody counts", prefix="hole:", seconds=0.25)
@@ -267,6 +267,18 @@ async def test_a_black_hole_costs_little_once_and_then_nothing(valkey: Any, capl
         await counters.close()
 
 
+async def test_a_busy_loop_is_no_outage(valkey: Any) -> None:
+    """Pictures may hold up the loop for longer than Redis has for its answer: it is counted all the same."""
+    counters = RedisCounters(valkey.url, prefix="busy:", seconds=0.25)
+    await counters.open()
+    asked = [asyncio.create_task(counters.take("ann", 1, Rate(10, 60))) for _ in range(12)]
+    await asyncio.sleep(0)
+    time.sleep(0.6)  # noqa: ASYNC251  - the loop is held up on purpose
+
+    assert sum(not taken.wait for taken in await asyncio.gather(*asked)) == 10
+    await counters.close()
+
+
 async def test_cancelled_takes_never_mix_answers(valkey: Any) -> None:
     """After many cancelled takes through a slow line every caller gets what is its own, and nothing stays taken."""
     async with between(valkey.port) as chaos:
@@ -281,14 +293,14 @@ async def test_cancelled_takes_never_mix_answers(valkey: Any) -> None:
             await asyncio.sleep(0.001 * (turn % 9))
             for task in lost:
                 task.cancel()
-            await asyncio.gather(*lost, return_exceptions=True)
+            for end in await asyncio.gather(*lost, return_exceptions=True):
+                if isinstance(end, Taken):
+                    await counters.settle(end)
             answers = await asyncio.gather(*asked)
             assert [answer.used % 20 for answer in answers] == list(range(10))
-        chaos.latency = 0
 
         left = [(await counters.take(f"caller-{number}", 0, DAY)).used for number in range(10)]
-        kept = sum(not task.cancelled() for task in lost)
-        assert left == list(range(10)) or kept
+        assert left == list(range(10))
         await counters.close()
 
 

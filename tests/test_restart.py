@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.gateways import drawing_by
 from tests.painters import until
 from tests.plugins.storages.servers import Valkey
-from tests.presets.process import COMMAND, Process, free_port
+from tests.presets.process import Process, killed, serve_file
 
 DRAW = {"prompt": "a cat", "model": "flux"}
 CHAT = {"model": "flux", "messages": [{"role": "user", "content": "a cat"}]}
@@ -44,35 +42,12 @@ async def serve(tmp_path: Path) -> Any:
     started: list[Process] = []
 
     def serve(yaml: str) -> Process:
-        port = free_port()
-        (tmp_path / "config.yaml").write_text(yaml)
-        log = tmp_path / f"stderr-{len(started)}.txt"
-        with log.open("w") as stderr:
-            arguments = [*COMMAND[:2], "config.yaml", "--port", str(port)]
-            environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-            popen = subprocess.Popen(
-                arguments, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, text=True
-            )
-        assert popen.stdout is not None
-        while line := popen.stdout.readline():
-            if "in a browser" in line:
-                started.append(Process(popen, port, "", log))
-                return started[-1]
-        popen.stdout.close()
-        raise AssertionError(log.read_text())
+        started.append(serve_file(tmp_path, yaml))
+        return started[-1]
 
     yield serve
     for process in started:
         killed(process)
-
-
-def killed(process: Process) -> None:
-    """End it without a word, as a crash does."""
-    if process.popen.poll() is None:
-        process.popen.send_signal(signal.SIGKILL)
-        process.popen.wait(10)
-    if process.popen.stdout:
-        process.popen.stdout.close()
 
 
 def yaml_of(fake: FakeUpstream, state: str) -> str:

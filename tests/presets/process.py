@@ -99,6 +99,33 @@ def serve(preset: str, environ: Mapping[str, str], folder: Path | None = None, *
     raise AssertionError(f"{preset} ended with {popen.returncode}: {banner}{log.read_text()}")
 
 
+def serve_file(folder: Path, yaml: str) -> Process:
+    """Start the command with *yaml* as its configuration, relative paths below *folder*; wait until it is ready."""
+    port = free_port()
+    config, log = folder / f"config-{port}.yaml", folder / f"stderr-{port}.txt"
+    config.write_text(yaml)
+    arguments = [*COMMAND[:2], str(config), "--port", str(port)]
+    with log.open("w") as stderr:
+        popen = subprocess.Popen(
+            arguments, env=_clean({"HOME": str(folder)}), cwd=folder, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    assert popen.stdout is not None
+    while line := popen.stdout.readline():
+        if "in a browser" in line:
+            return Process(popen, port, "", log)
+    popen.stdout.close()
+    raise AssertionError(log.read_text())
+
+
+def killed(process: Process) -> None:
+    """End it without a word, as a crash does."""
+    if process.popen.poll() is None:
+        process.popen.send_signal(signal.SIGKILL)
+        process.popen.wait(10)
+    if process.popen.stdout:
+        process.popen.stdout.close()
+
+
 def refused(preset: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Start what must not start; give its exit code and words."""
     with tempfile.TemporaryDirectory() as folder:
