@@ -283,7 +283,7 @@ async def test_a_backend_that_hangs_is_cut_at_the_deadline(made, does):
 # Middlewares, optimizers, storages, observers ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["job", "optimize", "generate", "store"])
+@pytest.mark.parametrize("stage", ["job", "optimize", "generate", "attempt", "store"])
 @pytest.mark.parametrize("does", ["raise", "none", "true", "text", "hang"])
 async def test_a_middleware_that_breaks_is_named_at_every_stage(made, stage, does):
     """During a stream it is told in the stream: one status line, one error, the end."""

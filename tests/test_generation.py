@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from gateway.capabilities import Capabilities, Range, SizeRule
-from gateway.contracts import Report, Work
+from gateway.contracts import Proceed, Report, Work
 from gateway.errors import (
     BadKeyError,
     BrokenAnswerError,
+    BusyError,
     BusyUpstreamError,
     GatewayError,
     MisconfiguredError,
     NotAnImageError,
+    PluginError,
     RateLimitedError,
     RefusedError,
     RejectedError,
@@ -105,11 +107,14 @@ class Run:
         )
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.ticket = Ticket()
+        self.around: Callable[[Proceed], Proceed] | None = None
 
     async def __call__(self, request: ImageRequest | None = None, **settings: Any) -> Work:
         request = request or ImageRequest("a cat", model="flux")
         work = Work("job_1", Caller("ann"), request, "a cat", tell=lambda kind, data: self.events.append((kind, data)))
-        return await self.generation.generate(work, self.targets, ModelSettings((), **settings), self.ticket)
+        return await self.generation.generate(
+            work, self.targets, ModelSettings((), **settings), self.ticket, self.around
+        )
 
     def told(self, kind: str) -> list[Mapping[str, Any]]:
         return [data for name, data in self.events if name == kind]
@@ -349,6 +354,65 @@ async def test_some_of_many_pictures_are_better_than_none() -> None:
     assert len([note for note in work.receipt.notes if "missing" in note]) == 2
     assert run.told("generated")[0]["missing"] == 2
     assert not spare.requests
+
+
+async def test_what_stands_around_an_attempt_hears_its_cost_before_and_after() -> None:
+    """Of each target asked, and before anything is told; what it changes is not taken."""
+    run, seen = Run(raising(UpstreamTimeoutError("slow")), Painter()), list[Any]()
+    run.targets = [replace(target, price=price) for target, price in zip(run.targets, (0.5, 0.25), strict=True)]
+
+    def around(proceed: Proceed) -> Proceed:
+        async def step(work: Work) -> Work:
+            seen.append((work.receipt.target, work.receipt.cost, len(run.told("generating"))))
+            done = await proceed(work)
+            seen.append((len(done.images), done.receipt.cost))
+            return replace(done, images=(), request=ImageRequest("a dog"))
+
+        return step
+
+    run.around = around
+    work = await run(ImageRequest("a cat", model="flux", n=2), retry_sent=True)
+
+    assert seen == [("t0/up", 1.0, 0), ("t1/up", 0.5, 1), (2, 0.5)]
+    assert (len(work.images), work.request.prompt, work.receipt.cost) == (2, "a cat", 0.5)
+
+
+async def test_an_attempt_that_is_kept_from_being_made_is_a_fault() -> None:
+    """It must be refused with an error; no target is blamed for it."""
+    painter = Painter()
+    run = Run(painter)
+    run.around = lambda proceed: lambda work: asyncio.sleep(0, work)
+
+    with pytest.raises(PluginError, match="kept an attempt from being made"):
+        await run()
+    assert not painter.requests
+    assert run.router.health() == {}
+
+
+async def test_of_several_failures_one_that_may_be_billed_says_so() -> None:
+    """Whichever error is told, nobody may take it for free; a call that found no place was not made."""
+    ends: list[GatewayError] = [RejectedError("bad"), UpstreamTimeoutError("slow"), BusyError("full")]
+
+    def draw(request: ImageRequest, report: Report) -> list[Image]:
+        raise ends.pop(0)
+
+    with pytest.raises(RejectedError) as told:
+        await Run(Painter(draw, Capabilities(count=1)))(ImageRequest("a cat", model="flux", n=2))
+    ends[:] = [BusyError("full"), UpstreamTimeoutError("slow")]
+    with pytest.raises(UpstreamTimeoutError):
+        await Run(Painter(draw, Capabilities(count=1)))(ImageRequest("a cat", model="flux", n=2))
+
+    assert (told.value.sent, told.value.billed) == (True, None)
+
+
+async def test_a_picture_that_cannot_be_fetched_may_be_billed() -> None:
+    """It was made, although its host cannot be reached."""
+    run = Run(answering([Image(url="http://127.0.0.1:1/a.png")]), fetch=Fetch(allow=("127.0.0.1:1",)))
+    async with run.generation._fetcher:
+        with pytest.raises(UnreachableError) as told:
+            await run()
+
+    assert (told.value.sent, told.value.billed) == (True, None)
 
 
 async def test_pictures_that_are_surely_not_billed_are_not_in_the_cost() -> None:

@@ -33,7 +33,7 @@ from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Re
 from tests.fake_upstream import png
 
 PICTURE = png(16, 16)
-STAGES: tuple[Stage, ...] = ("job", "optimize", "generate", "store")
+STAGES: tuple[Stage, ...] = ("job", "optimize", "generate", "attempt", "store")
 
 
 @dataclass
@@ -248,8 +248,15 @@ async def test_middlewares_stand_around_each_stage_in_the_order_of_the_yaml() ->
     diary: list[str] = []
     await run(middlewares=[Around("a", diary), Around("b", diary)], optimizers={"o": Says("echo")})
 
-    inner = [step for stage in STAGES[1:] for step in (f"a>{stage}", f"b>{stage}", f"b<{stage}", f"a<{stage}")]
-    assert diary == ["a>job", "b>job", *inner, "b<job", "a<job"]
+    entered = {stage: [f"a>{stage}", f"b>{stage}"] for stage in STAGES}
+    left = {stage: [f"b<{stage}", f"a<{stage}"] for stage in STAGES}
+    assert diary == [
+        *entered["job"],
+        *(*entered["optimize"], *left["optimize"]),
+        *(*entered["generate"], *entered["attempt"], *left["attempt"], *left["generate"]),
+        *(*entered["store"], *left["store"]),
+        *left["job"],
+    ]
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -275,7 +282,7 @@ async def test_a_middleware_may_refuse_before_anything_is_paid() -> None:
         raise RefusedError("not here")
 
     painter = Painter()
-    for stage in ("job", "optimize", "generate"):
+    for stage in ("job", "optimize", "generate", "attempt"):
         with pytest.raises(RefusedError, match="not here"):
             await run(middlewares=[Alone(refuse, (stage,))], painter=painter)
     assert not painter.drawn
