@@ -67,8 +67,6 @@ def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:
     try:
         head = _head(data)
         _check_size(head, pixels)
-        if head.frames > FRAMES:
-            raise BrokenPicture(f"an animation of {head.frames} frames; at most {FRAMES} are allowed")
         decode(data, head, pixels)
     except BrokenPicture as error:
         raise RequestError(
@@ -103,6 +101,8 @@ def _check_size(head: Head, pixels: int) -> None:
         raise BrokenPicture(f"a {FORMATS[head.media_type]} of {head.width}x{head.height} pixels")
     if head.width * head.height > pixels:
         raise HugePicture(f"a picture of {head.width}x{head.height} pixels; at most {pixels} are allowed")
+    if head.frames > FRAMES:
+        raise HugePicture(f"an animation of {head.frames} frames; at most {FRAMES} are allowed")
 
 
 def _head(data: bytes) -> Head:

@@ -14,6 +14,9 @@ JPEG_END = b"\xff\xd9"
 SPACE = b"\x00\t\n\r "
 MOST_STEPS = 2**16
 """Chunks, markers, boxes or blocks that a head is followed through; it is read on the event loop."""
+LONG_CHUNK = 64 * 2**10
+PACKED_CHUNKS = (b"iCCP", b"zTXt", b"iTXt")
+"""What a PNG may bear packed a thousandfold: long ones are looked into by a decoder, which has bounds for them."""
 TAG = re.compile(rb"<\s*(!doctype\s+html|html|head|body|script|svg|\?xml|!--)", re.IGNORECASE)
 KNOWN = (
     (b"%PDF", "a PDF"),
@@ -35,7 +38,7 @@ class BrokenPicture(ValueError):  # noqa: N818  - it says what is wrong with a p
 
 
 class HugePicture(BrokenPicture):
-    """A picture of more pixels than may be unfolded."""
+    """A picture of more pixels, or more frames, than may be unfolded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,13 @@ def _png(data: bytes) -> Head:
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     if kind != b"IHDR":
         raise BrokenPicture("a PNG without a header")
-    frames, at = 1, 8
+    frames, at, plain = 1, 8, True
     for _ in _steps("a PNG"):
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"acTL":
             frames = struct.unpack_from(">I", data, at + 8)[0]
+        elif length > LONG_CHUNK and kind in PACKED_CHUNKS:
+            plain = False
         if kind in (b"IDAT", b"IEND"):
             break
         at += length + 12
@@ -112,7 +117,7 @@ def _png(data: bytes) -> Head:
         raise BrokenPicture("a PNG without pixels")
     if data.rfind(PNG_END, at + length + 12) < 0:
         raise BrokenPicture(f"a PNG that is truncated after {len(data)} bytes")
-    return Head("image/png", width, height, data.endswith(PNG_END), frames)
+    return Head("image/png", width, height, plain and data.endswith(PNG_END), frames)
 
 
 def _jpeg(data: bytes) -> Head:

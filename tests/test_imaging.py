@@ -235,14 +235,24 @@ def test_an_endless_animation_is_no_input_picture():
         verify(buffer.getvalue())
 
 
-def test_a_text_bomb_in_a_png_does_not_grow():
-    """A compressed text chunk of 80 MB is not unpacked for the check, and refused when it would be."""
-    text = b"Comment\0\0" + zlib.compress(bytes(80 * 2**20), 9)
-    bomb = png(1, 1, (b"zTXt", text), pixels=b"\0\0")
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_what_a_png_bears_packed_does_not_grow(kind):
+    """A text or a profile of 80 MB in 80 KB is unpacked no further than a decoder's bounds, and refused."""
+    head = b"Comment\0\1\0\0\0" if kind == b"iTXt" else b"Comment\0\0"
+    bomb = png(1, 1, (kind, head + zlib.compress(bytes(80 * 2**20), 9)), pixels=b"\0\0")
 
-    assert inspect(Image(data=bomb)).size.pixels == 1
+    with pytest.raises(NotAnImageError, match="broken"):
+        inspect(Image(data=bomb))
     with pytest.raises(RequestError, match="broken"):
         verify(bomb)
+
+
+def test_a_long_animation_is_no_answer_either():
+    """What an upstream or a host sends is bounded in frames as well, each format by what its head says."""
+    film = png(1, 1, (b"acTL", struct.pack(">II", FRAMES + 1, 0)), pixels=b"\0\0")
+
+    with pytest.raises(NotAnImageError, match="frames; at most"):
+        inspect(Image(data=film))
 
 
 PIECES = 16 * 2**20 // 8
