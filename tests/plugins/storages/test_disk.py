@@ -19,6 +19,7 @@ from gateway_plugins.storages.disk import Disk
 import gateway.picture_files as picture_files
 import gateway.plain_files as plain_files
 from gateway import NotFoundError, StorageDownError, StorageError, StorageFullError
+from tests.needs import lacking
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 
 DATA = PNG + os.urandom(300_000)
@@ -401,7 +402,7 @@ async def test_a_really_full_disk(tmp_path):
         os.getuid()
         or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(mount)], check=False).returncode
     ):
-        pytest.skip("needs to mount a tmpfs")
+        lacking("a tmpfs that it may mount: run as root")
     try:
         async with Disk(mount / "pictures") as disk:
             kept = []
