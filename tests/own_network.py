@@ -19,11 +19,13 @@ from typing import IO, Any, NamedTuple
 from tests.fake_upstream import png
 from tests.name_server import Answer, NameServer
 from tests.rude_host import redirect, reply
-from tests.ways import WAYS, Ways, config, links_api, ways_to
+from tests.ways import WAYS, Ways, config, links_api, serving, ways_to
 
 OWN = "93.184.216.99"
 """The public address that this machine has itself."""
 RESOLVER, PORT = "127.0.0.53", 8080
+PROXY = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+"""A proxy would connect where the guard cannot see; nobody is at this one, so that whoever used it would fail."""
 FILES = {
     "resolv.conf": f"nameserver {RESOLVER}\noptions timeout:2 attempts:1\n",
     "nsswitch.conf": "hosts: files dns\n",
@@ -102,21 +104,6 @@ class Everywhere:
         writer.close()
 
 
-async def _gateway(folder: Path, upstream: str) -> asyncio.subprocess.Process:
-    (folder / "config.yaml").write_text(config(upstream, "{timeout: 1s}", PORT))
-    # A proxy of the environment would connect where the guard cannot see; nobody listens there.
-    environ = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", "serve"]
-    environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=sys.stderr
-    )
-    assert process.stdout is not None
-    while b"in a browser" not in (line := await process.stdout.readline()):
-        assert line, "the gateway did not start"
-    return process
-
-
 async def _one(ways: Ways, server: NameServer, host: Everywhere, asked: list[Any]) -> list[Seen]:
     url, names, ttl = asked
     seen = []
@@ -134,13 +121,12 @@ async def _inside(folder: Path) -> None:
     await asyncio.start_server(host.serve, ["0.0.0.0", "::"], 80)
     async with AsyncExitStack() as stack:
         api, upstream = await stack.enter_async_context(links_api())
-        gateway = await _gateway(folder, upstream)
+        text = config(upstream, "{timeout: 1s}", PORT)
+        await stack.enter_async_context(serving(folder, text, PROXY))
         ways = await stack.enter_async_context(ways_to(f"http://127.0.0.1:{PORT}", api))
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(await _one(ways, server, host, json.loads(line))), flush=True)
-        gateway.terminate()
-        await gateway.wait()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
+import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -159,3 +162,28 @@ async def ways_to(base: str, api: Links) -> AsyncIterator[Ways]:
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         yield Ways(base, api, session)
+
+
+@asynccontextmanager
+async def serving(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+    """Run a gateway of the configuration *text* as a process of its own; give its number."""
+    (folder / "config.yaml").write_text(text)
+    command = [sys.executable, "-c", "from gateway.cli import main; main()", "serve"]
+    root = str(Path(__file__).parent.parent)
+    with (folder / "stderr.txt").open("w") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": root, **(environ or {})},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+        )
+    assert process.stdout is not None
+    try:
+        while b"in a browser" not in (line := await process.stdout.readline()):
+            assert line, (folder / "stderr.txt").read_text()
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
