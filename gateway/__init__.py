@@ -45,7 +45,8 @@ from gateway.errors import (
 from gateway.hookspecs import hookimpl
 from gateway.imaging import inspect
 from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
-from gateway.object_body import ObjectBody
+from gateway.object_body import ObjectBody, ProvenBody
+from gateway.object_signatures import ObjectSignatures
 from gateway.object_store import ObjectStore
 from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Words, split_keys
 from gateway.picture_entries import Entry, PictureEntries
@@ -135,6 +136,7 @@ __all__ = [
     "NotAnImageError",
     "NotFoundError",
     "ObjectBody",
+    "ObjectSignatures",
     "ObjectStore",
     "Observer",
     "Optimizer",
@@ -147,6 +149,7 @@ __all__ = [
     "PictureMeta",
     "PictureTooLargeError",
     "Proceed",
+    "ProvenBody",
     "Range",
     "Rate",
     "RateLimitedError",

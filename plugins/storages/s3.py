@@ -10,16 +10,19 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from gateway import (
     Duration,
+    Keys,
     ObjectBody,
+    ObjectSignatures,
     ObjectStore,
     PictureMeta,
+    ProvenBody,
     Secret,
     Storage,
     StorageError,
@@ -63,6 +66,10 @@ class S3:
 
     A reader by a presigned URL sees all that the picture's own object bears. So with ``redirect`` owner, prompt and
     receipt lie in one more object, under ``about/``; pictures that were stored without it are served through.
+
+    Where others can write into the bucket, *signing_keys* (the first signs, all verify) let nothing be given that this
+    gateway has not written there, byte for byte; each picture is then read whole before any of it leaves. What was
+    stored before is given only if the store says that it was last written before *signed_since*, a date or a time.
     """
 
     bucket: str = ""
@@ -79,9 +86,12 @@ class S3:
     connect_timeout: Duration = 2
     at_once: Annotated[int, Field(ge=1)] = 64
     required: bool = False
+    signing_keys: Keys = ()
+    signed_since: datetime | None = None
     extra: Mapping[str, Secret] = field(default_factory=dict)
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _store: ObjectStore = field(init=False, repr=False, compare=False)
+    _signatures: ObjectSignatures = field(init=False, repr=False, compare=False)
     _due: float = field(default=0, init=False, repr=False, compare=False)
     _swept: float = field(default=-ORPHAN_AGE, init=False, repr=False, compare=False)
 
@@ -94,6 +104,9 @@ class S3:
             raise ValueError("endpoint must bear no user and password; use access_key and secret_key")
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("access_key and secret_key go together")
+        if self.signing_keys and self.serve == "redirect":
+            raise ValueError("signing_keys need serve: through, since a store checks nothing for whoever is sent to it")
+        self._signatures = ObjectSignatures(self.signing_keys, self.signed_since)
         self.prefix = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
         name = f"{self.bucket or self.url} ({self.endpoint or 'default'})"
         self._store = ObjectStore(self.url or f"s3://{self.bucket}", self._settings(), self.at_once, self.timeout, name)
@@ -144,10 +157,11 @@ class S3:
         if not is_key(meta.key):
             raise StorageError("this is not a picture key")
         meta = settle(await seal(meta, data), self.ttl, self.clock())
-        name, attributes = self.prefix + meta.key, self._attributes(meta)
+        name, packed = self.prefix + meta.key, pack_meta(meta)
+        attributes = self._attributes(meta, name)
         beside = self._beside(meta, apart=self.serve == "redirect")
         for each in beside:
-            await self._store.put(each, pack_meta(meta), JSON)
+            await self._store.put(each, packed, JSON | self._signature(each, packed))
         if not await self._store.put(name, data, attributes, only_new=True):
             await self._replace(meta, name, data, attributes, beside)
         self._due = min(self._due, meta.expires or self._due)
@@ -157,7 +171,7 @@ class S3:
         self, meta: PictureMeta, name: str, data: bytes, attributes: dict[str, str], beside: Names
     ) -> None:
         old = await self._store.head(name)
-        before = self._meta_of(old.attributes) if old else None
+        before = self._meta_of(name, old) if old else None
         if old and (before is None or before.key != meta.key):
             await self._store.delete(beside)
             raise StorageError("something that is not a picture of this gateway lies at this key in the object store")
@@ -172,7 +186,7 @@ class S3:
         name = self.prefix + key
         redirect = self.serve == "redirect"
         found = await (self._store.head(name) if redirect else self._store.get(name, 0, ObjectBody.PART))
-        meta = self._meta_of(found.attributes) if found else None
+        meta = self._meta_of(name, found) if found else None
         if found is None or meta is None or meta.key != key or not is_alive(meta, self.clock()):
             return None
         if found.meta["size"] != meta.length:
@@ -180,7 +194,7 @@ class S3:
         link = await self._link(meta, name) if redirect and is_public(meta) else None
         meta = await self._completed(meta)
         body = ObjectBody(meta, self._store, name, found.meta["e_tag"], None if redirect else found)
-        return StoredPicture(meta, body, link)
+        return StoredPicture(meta, ProvenBody(meta, body) if self.signing_keys else body, link)
 
     async def _link(self, meta: PictureMeta, name: str) -> str:
         remaining = self.link if meta.expires is None else meta.expires - self.clock()
@@ -190,8 +204,8 @@ class S3:
         if not is_key(key):
             return False
         found = await self._store.head(self.prefix + key)
-        meta = self._meta_of(found.attributes) if found else None
-        if meta is None:
+        meta = self._meta_of(self.prefix + key, found) if found else None
+        if meta is None or meta.key != key:
             return False
         beside = await self._lying_beside(meta)
         await self._store.delete([self.prefix + key])
@@ -262,8 +276,11 @@ class S3:
         found = await self._store.get(name)
         if found is None:
             return None
+        packed = await self._store.bytes_of(found)
+        if not self._is_ours(name, packed, found):
+            return None
         try:
-            return unpack_meta(await self._store.bytes_of(found))
+            return unpack_meta(packed)
         except ValueError:
             log.warning("object store: %s is not an index entry", name)
             return None
@@ -280,20 +297,34 @@ class S3:
         # Named by the bytes as well: a picture that replaces another never takes from it what is known of it.
         return f"{self.prefix}about/{meta.key}.{meta.sha256[:16]}"
 
-    def _meta_of(self, attributes: Mapping[str, str]) -> PictureMeta | None:
+    def _meta_of(self, name: str, found: Any) -> PictureMeta | None:
+        text = found.attributes.get(META, "")
+        if not self._is_ours(name, text.encode(), found):
+            return None
         try:
-            return unpack_small(attributes.get(META, ""))
+            return unpack_small(text)
         except ValueError:
             return None
 
-    def _attributes(self, meta: PictureMeta) -> dict[str, str]:
+    def _is_ours(self, name: str, content: bytes, found: Any) -> bool:
+        place = name.removeprefix(self.prefix)
+        ours = self._signatures.is_signed(place, content, found.attributes, found.meta["last_modified"])
+        if not ours:
+            log.warning("object store: %s bears no good signature of this gateway and is not given", name)
+        return ours
+
+    def _signature(self, name: str, content: bytes) -> dict[str, str]:
+        return self._signatures.attributes(name.removeprefix(self.prefix), content)
+
+    def _attributes(self, meta: PictureMeta, name: str) -> dict[str, str]:
         extension = meta.media_type.rpartition("/")[2].replace("jpeg", "jpg")
+        text = pack_small(public_part(meta) if self.serve == "redirect" else meta, META_LIMIT)
         return {
             "Content-Type": meta.media_type,
             "Content-Disposition": f'inline; filename="{meta.key}.{extension}"',
             "Cache-Control": f"public, max-age={int(min(self.link, self.ttl or self.link))}",
-            META: pack_small(public_part(meta) if self.serve == "redirect" else meta, META_LIMIT),
-        }
+            META: text,
+        } | self._signature(name, text.encode())
 
     def _index_of(self, meta: PictureMeta) -> str:
         # Newest first is the order in which stores list names, so the time counts backwards.

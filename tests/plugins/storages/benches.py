@@ -59,12 +59,12 @@ def make_disk(request):
     return make
 
 
-def make_s3(serve):
+def make_s3(**options):
     def make_for(request):
         server, prefix = request.getfixturevalue("seaweed"), f"t{uuid.uuid4().hex}"
 
         def make(ttl, clock):
-            keys = {"access_key": server.access_key, "secret_key": server.secret_key, "serve": serve}
+            keys = {"access_key": server.access_key, "secret_key": server.secret_key} | options
             storage = S3(bucket=server.bucket, endpoint=server.endpoint, prefix=prefix, ttl=ttl, **keys)
             storage.clock = clock
             return storage
@@ -121,8 +121,8 @@ class Chained(Tiered):
         await self._last.__aexit__(*reason)
 
 
-MAKERS = {"memory": make_memory, "disk": make_disk, "s3": make_s3("through"), "redis": make_redis}
-MAKERS |= {"s3-redirect": make_s3("redirect")}
+MAKERS = {"memory": make_memory, "disk": make_disk, "s3": make_s3(), "redis": make_redis}
+MAKERS |= {"s3-redirect": make_s3(serve="redirect"), "s3-signed": make_s3(signing_keys=("a-signing-key-for-tests",))}
 MAKERS |= {"cloudflare_kv": make_cloudflare_kv, "tiered": make_tiered("all"), "tiered-last": make_tiered("last")}
 FORGETFUL = {"memory"}
 SWEPT_BY_ITSELF = {"cloudflare_kv"}
