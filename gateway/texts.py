@@ -23,6 +23,9 @@ NAMED = {
 }
 """Templates that can be asked for by name; without one the language's own is used."""
 
+OWN_WORDS = "Original Prompt"
+"""What stands for the optimizer when the caller's own words were drawn; Worker A said it so in every language."""
+
 MARKDOWN = re.compile(r"([\\`<\[\]])")
 BARE_LINK = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@\w)", re.IGNORECASE)
 """Where clients see a link without any brackets: ``https://…``, ``www.…``, a mail address."""
@@ -36,11 +39,10 @@ UNSAFE_IN_URL = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Locale:
-    """One language: the *answer* template, what stands for the optimizer when the caller's *own_words* were drawn,
-    the *picture*'s description, and a line for each step that is told in *progress*."""
+    """One language: the *answer* template, the *picture*'s description, and a line for each step that is told in
+    *progress*."""
 
     answer: str
-    own_words: str
     picture: str
     progress: Mapping[str, str]
 
@@ -110,7 +112,7 @@ def answer_text(
     values = {
         "original": escape(original),
         "prompt": escape(prompt),
-        "optimizer": escape(optimizer) if optimizer else template.locale.own_words,
+        "optimizer": escape(optimizer) if optimizer else OWN_WORDS,
         "model": escape(model),
         "size": str(size),
         "pictures": "\n\n".join(f"![{template.locale.picture}]({url})" for url in safe),
