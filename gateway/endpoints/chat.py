@@ -82,7 +82,7 @@ class Answer:
         words = self.words_of(error)
         return None if words is None else self.whole(words, words_usage(words), {})
 
-    def words_of(self, error: GatewayError) -> str | None:
+    def words_of(self, error: GatewayError | None) -> str | None:
         if self.chat.refusals == "error" or not isinstance(error, RefusedError) or not error.said:
             return None
         return "\n".join(escape(line) for line in error.said.split("\n"))
@@ -145,7 +145,7 @@ async def _tell_progress(stream: Stream, job: Job, answer: Answer, chat: Chat) -
         if field and line and line != last:
             last, told = line, True
             await stream.send(answer.chunk({field: f"> {line}\n" if field == "content" else f"{line}\n"}))
-    if told and field == "content" and job.result:
+    if told and field == "content" and (job.result or answer.words_of(job.error) is not None):
         # A blank line ends the quoted progress, so that the answer's Markdown begins afresh.
         await stream.send(answer.chunk({"content": "\n"}))
 
