@@ -10,7 +10,7 @@ import aiohttp
 
 from gateway.calls import Answer, FormField, Outgoing
 from gateway.contracts import Report
-from gateway.errors import AllowanceError, BadKeyError, GatewayError, RateLimitedError
+from gateway.errors import AllowanceError, BadKeyError, BusyUpstreamError, GatewayError, RateLimitedError
 from gateway.exchange import Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
 from gateway.options import Secret
@@ -46,7 +46,8 @@ class Upstream:
     """One upstream API with its keys. *authorize* makes headers of a key, *classify* judges an answer.
 
     *private* are further headers that every call bears and nobody may see. With *one_account* all keys draw on the
-    same allowance, so that when it is used up all of them rest.
+    same allowance, so that when it is used up all of them rest. *cheap* calls may be made once more: there a failure
+    on the upstream's side is the next key's turn, too.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Upstream:
         classify: Callable[[Answer], GatewayError | None] = classify,
         private: Mapping[str, str] | None = None,
         one_account: bool = False,
+        cheap: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if any(not key.isprintable() or not key.isascii() for key in keys):
@@ -69,6 +71,7 @@ class Upstream:
         self._authorize = authorize
         self._classify = classify
         self._one_account = one_account
+        self._cheap = cheap
         self._exchange: Exchange | None = None
 
     async def open(self) -> None:
@@ -125,6 +128,10 @@ class Upstream:
                 last = last or error
             except (RateLimitedError, AllowanceError) as error:
                 self._rest(key, error)
+                last = error
+            except BusyUpstreamError as error:
+                if not self._cheap:
+                    raise
                 last = error
         raise self._exhausted(last)
 

@@ -121,6 +121,18 @@ async def test_keys_take_turns_over_calls(fake: FakeUpstream, make: Callable[...
     assert [call.key for call in fake.calls] == [FIRST, SECOND, FIRST, SECOND]
 
 
+@pytest.mark.parametrize(("cheap", "used"), [(True, [FIRST, SECOND]), (False, [FIRST])])
+async def test_only_cheap_calls_are_made_again_where_the_upstream_failed(
+    cheap: bool, used: list[Secret], fake: FakeUpstream, make: Callable[..., Upstream]
+) -> None:
+    """Another key may reach another machine; what may be billed is not tried twice."""
+    fake.mode = "status:500"
+
+    with pytest.raises(BusyUpstreamError, match="500"):
+        await make(FIRST, SECOND, cheap=cheap).send(post(fake))
+    assert [call.key for call in fake.calls] == used
+
+
 async def test_all_keys_refused(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
     """Each is tried once; afterwards nothing is sent at all."""
     fake.mode = "echo:401"
