@@ -153,6 +153,16 @@ def _spool(value: Any) -> Any:
     return value
 
 
+def _url(value: Any) -> Any:
+    """Take off white space, which variables often end with; refuse what is no URL now and not at the first call."""
+    if not isinstance(value, str):
+        return value
+    value = value.strip()
+    if value and not re.fullmatch(r"https?://[^\s/?#]+(?:[/?#]\S*)?", value):
+        raise ValueError("not a URL; it begins with http:// or https:// and holds no white space")
+    return value
+
+
 def _json(kind: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": kind if kind == "string" else [kind, "string"], "examples": list(examples)})
 
@@ -165,4 +175,5 @@ RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/mi
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})
 Keys = Annotated[tuple[Secret, ...], BeforeValidator(split_keys), _TEXTS]
+Url = Annotated[str, BeforeValidator(_url)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_without_empty), BeforeValidator(_split), _TEXTS]

@@ -27,6 +27,7 @@ from gateway import (
     SizeRule,
     Upstream,
     UpstreamTimeoutError,
+    Url,
     as_base64,
     decode,
     hookimpl,
@@ -52,7 +53,7 @@ class Automatic1111:
     *extra* is sent besides (``{sampler_name: Euler}``).
     """
 
-    base_url: str = "http://127.0.0.1:7860"
+    base_url: Url = "http://127.0.0.1:7860"
     username: str = ""
     password: Secret = field(default=Secret(""), repr=False)
     http: Http = field(default_factory=lambda: Http(first_byte=600, total=600))

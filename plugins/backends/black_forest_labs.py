@@ -25,6 +25,7 @@ from gateway import (
     SizeRule,
     Upstream,
     UpstreamError,
+    Url,
     as_base64,
     hookimpl,
     may_follow,
@@ -83,7 +84,7 @@ class BlackForestLabs:
     """
 
     keys: Keys
-    base_url: str = "https://api.bfl.ai"
+    base_url: Url = "https://api.bfl.ai"
     http: Http = field(default_factory=lambda: Http(first_byte=30, total=60))
     every: Annotated[Duration, Field(gt=0)] = 1
     deadline: Annotated[Duration, Field(gt=0)] = 300

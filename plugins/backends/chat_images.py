@@ -19,6 +19,7 @@ from gateway import (
     RefusedError,
     Report,
     Upstream,
+    Url,
     as_data_url,
     classify,
     decode,
@@ -47,9 +48,9 @@ class ChatImages:
     end of the prompt. *fields* go along with every call (``modalities: [image, text]``), *headers* too.
     """
 
-    base_url: str = ""
+    base_url: Url = ""
     keys: Keys = ()
-    endpoint: str = ""
+    endpoint: Url = ""
     ratio: Literal["none", "image_config", "words"] = "none"
     inputs: int = 4
     fields: Mapping[str, Any] = field(default_factory=dict)

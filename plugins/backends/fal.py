@@ -25,6 +25,7 @@ from gateway import (
     SizeRule,
     Upstream,
     UpstreamError,
+    Url,
     as_data_url,
     hookimpl,
     may_follow,
@@ -90,7 +91,7 @@ class Fal:
     """
 
     keys: Keys
-    base_url: str = "https://queue.fal.run"
+    base_url: Url = "https://queue.fal.run"
     scheme: Literal["Key", "Bearer"] = "Key"
     http: Http = field(default_factory=lambda: Http(first_byte=30, total=60))
     every: Annotated[Duration, Field(gt=0)] = 1

@@ -25,6 +25,7 @@ from gateway import (
     RefusedError,
     Report,
     Upstream,
+    Url,
     Usage,
     as_base64,
     bearer,
@@ -70,7 +71,7 @@ class Gemini:
     """
 
     keys: Keys
-    base_url: str = "https://generativelanguage.googleapis.com/v1beta"
+    base_url: Url = "https://generativelanguage.googleapis.com/v1beta"
     auth: Literal["key", "bearer"] = "key"
     http: Http = field(default_factory=Http)
     image_size: Literal["1K", "2K", "4K"] | None = None

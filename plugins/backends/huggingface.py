@@ -23,6 +23,7 @@ from gateway import (
     Report,
     SizeRule,
     Upstream,
+    Url,
     as_base64,
     classify,
     hookimpl,
@@ -65,7 +66,7 @@ class HuggingFace:
     """
 
     keys: Keys
-    base_url: str = "https://router.huggingface.co/hf-inference/models"
+    base_url: Url = "https://router.huggingface.co/hf-inference/models"
     http: Http = field(default_factory=Http)
     extra: Mapping[str, Any] = field(default_factory=dict)
     _upstream: Upstream = field(init=False, repr=False)

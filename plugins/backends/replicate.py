@@ -28,6 +28,7 @@ from gateway import (
     SizeRule,
     Upstream,
     UpstreamError,
+    Url,
     as_data_url,
     classify,
     error_words,
@@ -110,7 +111,7 @@ class Replicate:
     """
 
     keys: Keys
-    base_url: str = "https://api.replicate.com/v1"
+    base_url: Url = "https://api.replicate.com/v1"
     http: Http = field(default_factory=lambda: Http(first_byte=75, total=90))
     wait: Annotated[int, Field(ge=0, le=60)] = 30
     every: Annotated[Duration, Field(gt=0)] = 1

@@ -25,6 +25,7 @@ from gateway import (
     RefusedError,
     Report,
     Upstream,
+    Url,
     classify,
     decode,
     error_words,
@@ -85,7 +86,7 @@ class Stability:
     """
 
     keys: Keys
-    base_url: str = "https://api.stability.ai"
+    base_url: Url = "https://api.stability.ai"
     http: Http = field(default_factory=Http)
     strength: Annotated[float, Field(ge=0, le=1)] = 0.7
     _upstream: Upstream = field(init=False, repr=False)

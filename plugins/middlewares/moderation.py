@@ -18,6 +18,7 @@ from gateway import (
     Stage,
     UnavailableError,
     Upstream,
+    Url,
     Work,
     hookimpl,
 )
@@ -34,7 +35,7 @@ class Moderation:
     note in the receipt.
     """
 
-    base_url: str
+    base_url: Url
     keys: Keys = ()
     model: str = "omni-moderation-latest"
     categories: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from gateway import (
     Outgoing,
     Upstream,
     UpstreamTimeoutError,
+    Url,
     fit_words,
     hookimpl,
     prompt_of_answer,
@@ -67,7 +68,7 @@ class Chat:
     text stays whole. *http* bounds the wait: afterwards the caller's own words are drawn.
     """
 
-    base_url: str
+    base_url: Url
     model: str
     keys: Keys = ()
     mode: Literal["fast", "reasoning"] = "fast"
@@ -83,13 +84,14 @@ class Chat:
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^\s/]+", self.base_url):
             raise ValueError("base_url must begin with http:// or https:// and is usually https://…/v1")
-        if not self.model.strip():
+        self.model = self.model.strip()
+        if not self.model:
             raise ValueError("model must not be empty")
         _check("system_message", "" if self.verbatim else self.system_message or "", PLACEHOLDERS)
         _check("user_message", self.user_message or "", ASKED)
         if self.user_message and "{prompt}" not in self.user_message:
             raise ValueError("user_message asks for nothing; put {prompt} where the caller's words belong")
-        self._upstream = Upstream(self.http, self.keys)
+        self._upstream = Upstream(self.http, self.keys, cheap=True)
 
     @property
     def label(self) -> str:

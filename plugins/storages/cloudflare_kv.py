@@ -34,6 +34,7 @@ from gateway import (
     StoredPicture,
     Troubles,
     Upstream,
+    Url,
     classify,
     error_code,
     hookimpl,
@@ -90,7 +91,7 @@ class CloudflareKV:
     keys: Keys
     ttl: Duration = 1800
     prefix: Annotated[str, Field(max_length=256)] = ""
-    base_url: str = "https://api.cloudflare.com/client/v4"
+    base_url: Url = "https://api.cloudflare.com/client/v4"
     http: Http = field(default_factory=lambda: Http(connect=5, first_byte=15, total=60, limit=VALUE_LIMIT + 2**20))
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _upstream: Upstream = field(init=False, repr=False, compare=False)

@@ -23,6 +23,7 @@ from gateway import (
     Report,
     Secret,
     Upstream,
+    Url,
     as_base64,
     decode,
     hookimpl,
@@ -51,7 +52,7 @@ class Cloudflare:
 
     account_id: Annotated[str, Field(min_length=1)]
     keys: Keys = ()
-    base_url: str = "https://api.cloudflare.com/client/v4"
+    base_url: Url = "https://api.cloudflare.com/client/v4"
     gateway: str = ""
     gateway_token: Secret | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 0.75

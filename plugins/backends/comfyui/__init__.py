@@ -33,6 +33,7 @@ from gateway import (
     SizeRule,
     Upstream,
     UpstreamError,
+    Url,
     Words,
     bearer,
     hookimpl,
@@ -63,7 +64,7 @@ class ComfyUI:
     """
 
     workflow: Path | Mapping[str, Any]
-    base_url: str = "http://127.0.0.1:8188"
+    base_url: Url = "http://127.0.0.1:8188"
     keys: Keys = ()
     inputs: Mapping[str, Words] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)

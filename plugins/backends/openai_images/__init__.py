@@ -21,6 +21,7 @@ from gateway import (
     Report,
     Secret,
     Upstream,
+    Url,
     classify,
     error_code,
     error_words,
@@ -64,9 +65,9 @@ class OpenAIImages:
     """
 
     dialect: DialectName = "openai"
-    base_url: str = ""
+    base_url: Url = ""
     keys: Keys = ()
-    endpoint: str = ""
+    endpoint: Url = ""
     steps: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
