@@ -219,6 +219,8 @@ async def test_words_instead_of_a_picture_are_the_answer(gateway, vendors, strea
     assert len(vendors.calls) == 1
     choice = answer.chunks()[-2]["choices"][0] if streamed else answer.json["choices"][0]
     assert choice["finish_reason"] == "stop"
+    if streamed:
+        assert "…\n\nWhich fox?" in content, "a blank line ends the quoted progress"
 
 
 async def test_words_instead_of_a_picture_are_an_error_for_who_asks_for_pictures(gateway, vendors):
@@ -442,7 +444,7 @@ async def test_listed_hosts_can_be_asked_for_by_old_links(vendors, processes):
 
 @pytest.mark.parametrize("mode", ["OPENAI_MODEL", "OPENAI_MODEL_REASONING"])
 async def test_the_prompt_model_is_asked(vendors, processes, mode):
-    """Base with /v1, both kinds of model; our own words instead of theirs, and no placeholder left in them (row 22)."""
+    """Base with /v1, both kinds of model, the Worker's question; our own words, no placeholder left (row 22)."""
     process = processes(NAME, optimizing(vendors, mode))
     vendors.words = "a majestic fox, golden hour"
     answer = await process.chat("a fox 16:9", model=FLUX)
@@ -452,8 +454,7 @@ async def test_the_prompt_model_is_asked(vendors, processes, mode):
     assert (asked.path, asked.json["model"]) == ("/llm/v1/chat/completions", "prompt-model")
     assert "{" not in system["content"]
     assert ("<think>" in system["content"]) == (mode == "OPENAI_MODEL_REASONING")
-    assert "1024x576" in user["content"]
-    assert user["content"].endswith("a fox")
+    assert user == {"role": "user", "content": "Input: a fox\nOutput:"}
     assert vendors.drawn[0].json["prompt"] == "a majestic fox, golden hour"
     assert content_of(answer).endswith("\n\nOptimized prompt: a majestic fox, golden hour")
 
@@ -498,17 +499,20 @@ async def test_fifty_words_are_counted_as_people_do(thinker, vendors, words, kep
     assert vendors.drawn[0].json["prompt"] == kept
 
 
-async def test_prompt_keys_replace_each_other(vendors, processes):
-    """OPENAI_API_KEY is a comma list."""
+@pytest.mark.parametrize(
+    ("first", "keys_used"), [("status:401", ["a", "b", "b", "b"]), ("status:500", ["a", "b", "a", "b", "a", "b"])]
+)
+async def test_prompt_keys_replace_each_other(vendors, first, keys_used):
+    """OPENAI_API_KEY is a comma list; only when every key failed the caller's own words are drawn."""
     process = serve(NAME, optimizing(vendors))
-    vendors.keys = {f"{UPSTREAM_KEY}-llm-a": "status:401"}
+    vendors.keys = {f"{UPSTREAM_KEY}-llm-a": first}
     vendors.words = "a majestic fox"
     try:
         answers = [await process.chat("a cub", model=FLUX) for _ in range(3)]
     finally:
         process.stop()
 
-    assert [call.key[-1] for call in vendors.prompts] == ["a", "b", "b", "b"]
+    assert [call.key[-1] for call in vendors.prompts] == keys_used
     assert all(content_of(answer).endswith("a majestic fox") for answer in answers)
 
 
@@ -563,6 +567,25 @@ async def test_keys_replace_each_other_only_where_that_helps(vendors, first, key
 
     assert answer.status == status, answer.text
     assert [call.key[-1] for call in vendors.paid()] == keys_used
+
+
+async def test_white_space_around_variables_is_no_part_of_them(vendors):
+    """The Worker trimmed URLs, names and lists, which are pasted or come from files with a blank at their end."""
+    names = ("FLUX_GEN_MODEL", "FLUX_GEN_API_BASE", "FLUX_GEN_API_KEY", *group(vendors, 1, ""))
+    given = optimizing(vendors)
+    blanks = {name: f" {given[name]} " for name in (*names, "OPENAI_API_BASE", "OPENAI_API_KEY", "OPENAI_MODEL")}
+    process = serve(NAME, given | blanks)
+    vendors.message = {"content": f"![x]({vendors.base}/files/1.jpg)"}
+    try:
+        answers = [await process.chat("a fox", model=model) for model in (FLUX, "gpt-4o-image")]
+    finally:
+        process.stop()
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [call.path for call in vendors.drawn] == [SILICON, "/direct-1/v1/chat/completions"]
+    assert {(call.path, call.json["model"]) for call in vendors.prompts} == {
+        ("/llm/v1/chat/completions", "prompt-model")
+    }
 
 
 async def test_nothing_stands_between_some_commas(vendors):
@@ -761,6 +784,8 @@ async def test_pictures_on_disk_survive_a_restart(vendors, tmp_path):
             {"OPENAI_MODEL": "m", "OPENAI_MODEL_REASONING": "r", "OPENAI_API_KEY": f"{UPSTREAM_KEY}-llm"},
             "OPENAI_MODEL and OPENAI_MODEL_REASONING are both set",
         ),
+        ({"FLUX_GEN_API_BASE": "api.example/v1/images"}, "not a URL; it begins with http:// or https://"),
+        ({"IMAGE_GEN_API_BASE_1": "https://api.example/v1 images"}, "not a URL"),
         ({"PROXY_HOSTS": "http://x.example/"}, "without scheme"),
         ({"IMAGE_EXPIRATION": "5", "PORT": "70000"}, "port"),
     ],
