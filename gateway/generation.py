@@ -74,13 +74,14 @@ class Generation:
         for place, (target, plan) in enumerate(choices):
             receipt = _planned(receipt, target, plan)
             telling.begin()
+            if not around:
+                work.tell("generating", _drawing(target, plan))
             began = time.monotonic()
             try:
                 with self._router.attempt(target, alone=len(choices) == 1):
                     if around:
                         drawn = await self._guarded(around, replace(work, receipt=receipt), telling, target, plan)
                     else:
-                        work.tell("generating", _drawing(target, plan))
                         drawn = await self._drawn(telling, target, plan)
             except UpstreamError as error:
                 again = error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))
