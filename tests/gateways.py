@@ -146,8 +146,6 @@ async def start(
     sessions: list[aiohttp.ClientSession] = []
     # No secret may be written at any level.
     logger = logging.getLogger("gateway")
-    level = logger.level
-
     listeners: list[asyncio.Server] = []
 
     async def close_sessions(_: Any) -> None:
@@ -155,7 +153,8 @@ async def start(
             listener.close()
         for session in sessions:
             await session.close()
-        logger.setLevel(level)
+        # Not the level found at the start: another gateway of the test may have set it, and be closed in any order.
+        logger.setLevel(logging.NOTSET)
 
     app.on_cleanup.append(close_sessions)
     logger.setLevel(logging.DEBUG)

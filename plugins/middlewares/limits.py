@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -81,7 +82,7 @@ class Limits:
         try:
             return await proceed(work)
         except BaseException as error:
-            if not getattr(error, "sent", False):
+            if not _may_cost(error, work):
                 self._local.settle_now(taken)
             raise
 
@@ -90,7 +91,7 @@ class Limits:
         try:
             return await proceed(work)
         except BaseException as error:
-            if taken and not getattr(error, "sent", False):
+            if taken and not _may_cost(error, work):
                 # What cannot be given back counts until its window is over.
                 with suppress(UnavailableError):
                     await counters.settle(taken)
@@ -126,6 +127,13 @@ class Limits:
             code="rate_limit_exceeded",
             retry_after=seconds,
         )
+
+
+def _may_cost(error: BaseException, work: Work) -> bool:
+    """Say whether a paid call may have gone out: a job that is cut off in its middle has no error that knows it."""
+    if isinstance(error, asyncio.CancelledError):
+        return work.sent()
+    return bool(getattr(error, "sent", False))
 
 
 def _words(rate: Rate) -> str:

@@ -23,11 +23,11 @@ def make(rate):
     return limits
 
 
-async def draw(limits, caller="alice", n=1, proceed=None):
+async def draw(limits, caller="alice", n=1, proceed=None, sent=False):
     async def through(work):
         return work
 
-    work = Work("job-1", Caller(caller), ImageRequest("a cat", n=n), "a cat")
+    work = Work("job-1", Caller(caller), ImageRequest("a cat", n=n), "a cat", sent=lambda: sent)
     return await limits.around("job", work, proceed or through)
 
 
@@ -109,6 +109,23 @@ async def test_only_what_may_cost_is_counted(error, counted):
     with pytest.raises(type(error)):
         await draw(limits, proceed=fail)
     if counted:
+        with pytest.raises(BusyError):
+            await draw(limits)
+    else:
+        await draw(limits)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_job_cut_off_after_sending_is_counted(sent):
+    """Its time was over, or it was cancelled: what went out by then may be billed, and nothing else is counted."""
+    limits = make("1/minute")
+
+    async def cut(work):
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await draw(limits, proceed=cut, sent=sent)
+    if sent:
         with pytest.raises(BusyError):
             await draw(limits)
     else:
