@@ -51,6 +51,8 @@ class Server:
     *trusted_proxies* (addresses or networks). *origins* are the web pages that may call it, ``*`` for all.
     *error_codes* renames errors for clients of an older service, for all fields or for one of them:
     ``model_not_found: 400 unsupported_image_model``, ``invalid_value.model: 400 missing_model_field``.
+    With *any_content_type* a body is read as JSON whatever type it is sent with, for clients that say none: a browser
+    says ``text/plain`` then.
     Beyond *max_connections* clients are sent away with a 503; the system's limit of open files may allow fewer.
     A client that takes nothing of its answer for *send_timeout* is cut off.
     A stop waits *shutdown_timeout* for running jobs, and at least *drain_delay*, with health at 503 meanwhile.
@@ -64,6 +66,7 @@ class Server:
     max_body: ByteSize = 25 * 2**20
     body_timeout: Duration = 30
     keep_alive: Duration = 75
+    any_content_type: bool = False
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     send_timeout: Duration = 30
     shutdown_timeout: Duration = 60

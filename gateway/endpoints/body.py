@@ -86,7 +86,7 @@ async def read_json(request: web.Request, server: Server) -> dict[str, Any]:
     """Read a JSON object; a repeated key counts as its last value, NaN and lone surrogates are refused."""
     body = await read_body(request, server)
     kind = request.content_type if "Content-Type" in request.headers else ""
-    if kind not in JSON_TYPES and not kind.endswith("+json"):
+    if kind not in JSON_TYPES and not kind.endswith("+json") and not server.any_content_type:
         raise _unsupported(f"the body's type is {kind[:100]!r}; send JSON with 'Content-Type: application/json'")
     if request.charset and not _is_utf8(request.charset):
         raise _unsupported(f"the body's charset is {request.charset[:40]!r}; JSON is UTF-8")

@@ -209,6 +209,17 @@ async def test_bad_bodies_are_400_in_openai_form(gateway, vendors, body):
     assert answer.headers["Access-Control-Allow-Origin"] in {"*", "https://chat.example"}
 
 
+@pytest.mark.parametrize("kind", ["text/plain;charset=UTF-8", "application/x-www-form-urlencoded"])
+async def test_no_content_type_is_asked_for(gateway, kind):
+    """A page's fetch and curl -d send these where nobody wrote a header; the Worker read their JSON."""
+    body = b'{"messages": [{"role": "user", "content": "a fox"}]}'
+    answer = await gateway.ask("POST", CHAT, data=body, headers={"Content-Type": kind})
+    broken = await gateway.ask("POST", CHAT, data=b"a=b", headers={"Content-Type": kind})
+
+    assert LINK.search(content_of(answer))
+    assert (broken.status, broken.error["code"]) == (400, "invalid_json")
+
+
 # Routes --------------------------------------------------------------------------------------------------------------
 
 

@@ -411,6 +411,13 @@ async def test_broken_json_is_told(gateway):
     assert (answer.status, answer.error["code"]) == (400, "invalid_json")
 
 
+async def test_no_content_type_is_asked_for(gateway):
+    """A page's fetch sends text/plain where nobody wrote a header; the Worker read its JSON."""
+    answer = await gateway.ask("POST", CHAT, data=b'{"model": 7}', headers={"Content-Type": "text/plain"})
+
+    assert (answer.status, answer.error["code"]) == (400, "missing_model_field")
+
+
 # The image proxy -----------------------------------------------------------------------------------------------------
 
 
