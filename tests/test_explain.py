@@ -36,7 +36,7 @@ async def test_secrets_of_the_configuration_are_not_explained(fake, aiohttp_serv
 async def test_secrets_in_a_query_are_not_explained(fake, aiohttp_server, tmp_path):
     """Some upstreams take their key as a parameter of the address."""
     yaml = drawing_by(fake.base).replace(
-        "dialect: custom", f'endpoint: "/images?key={MARK}&api-version=3", dialect: custom'
+        "dialect: custom", f'endpoint: "{fake.base}/images?key={MARK}&api-version=3", dialect: custom'
     )
     call = (await explained(aiohttp_server, tmp_path, yaml)).json["calls"][0]
 
