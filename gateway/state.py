@@ -64,6 +64,8 @@ class FileRecords:
     def _open(self) -> None:
         table = "records (key TEXT PRIMARY KEY, text TEXT NOT NULL, expires REAL NOT NULL)"
         self._database = open_file(self._path, table)
+        # Without it each record that is put would look at every other one, however many there are.
+        self._database.execute("CREATE INDEX IF NOT EXISTS records_by_end ON records (expires)")
 
     def _put(self, key: str, text: str, expires: float) -> None:
         assert self._database
