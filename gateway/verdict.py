@@ -22,10 +22,13 @@ from gateway.errors import (
     RateLimitedError,
     RefusedError,
     RejectedError,
+    UpstreamTimeoutError,
 )
 
 DAY = 86_400.0
-BUSY = frozenset({408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+BUSY = frozenset({408, 409, 425, 500, 502, 503, 520, 521, 522, 523, 529})
+TIMED_OUT = frozenset({504, 524})
+"""What a proxy before the upstream says when it has waited long enough: the upstream itself may still draw, and bill."""
 OVERLOADED = frozenset({503, 529})
 QUOTA = re.compile(
     r"(?i)insufficient_quota|spend_limit|billing_hard_limit|billing_limit|insufficient[ _](?:balance|funds|credit)"
@@ -53,6 +56,8 @@ def classify(answer: Answer) -> GatewayError | None:
         return BadKeyError(f"refused the key ({said})")
     if status == 429:
         return RateLimitedError(f"limits the rate of calls ({said})", retry_after=retry_after(answer))
+    if status in TIMED_OUT:
+        return UpstreamTimeoutError(f"did not answer the proxy before it in time; the call may be billed ({said})")
     if status in BUSY or status >= 500:
         return busy(f"failed or is overloaded ({said})", answer)
     if status in (404, 405, 410):

@@ -404,6 +404,8 @@ OPENAI = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
         (says(451), RefusedError),
         (says(500), BusyUpstreamError),
         (says(503), BusyUpstreamError),
+        (says(504), UpstreamTimeoutError),
+        (says(524, b"<html>524: A timeout occurred</html>"), UpstreamTimeoutError),
         (says(529), BusyUpstreamError),
         (says(599), BusyUpstreamError),
     ],
