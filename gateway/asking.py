@@ -102,6 +102,9 @@ async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[I
         raise _fault(complaint, telling.sent)
     if not images:
         raise BrokenAnswerError("it answered without a picture")
+    if len(images) > request.n:
+        asked = "1 was" if request.n == 1 else f"{request.n} were"
+        telling.noted(f"the target made {len(images)} pictures and {asked} asked for; the others are left out")
     return _seeded(list(images)[: request.n], request)
 
 

@@ -78,7 +78,10 @@ class Backend(Protocol):
         ...
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
-        """Make ``request.n`` pictures (never more than the capabilities' *count*); raise `UpstreamError` kinds."""
+        """Make ``request.n`` pictures (never more than the capabilities' *count*); raise `UpstreamError` kinds.
+
+        Surplus pictures of an upstream may be given as well: they are left out, and the receipt says so.
+        """
         ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 import re
 import secrets
 from collections.abc import Mapping
@@ -25,6 +24,10 @@ PLACE = secrets.token_hex(16).encode()
 
 DATA_URL = re.compile(rb"data:[\w.+/-]{0,100}(?:;[\w.+-]{1,60}=[\w.+-]{1,60}){0,4};base64,", re.IGNORECASE | re.ASCII)
 
+STANDARD = bytes.maketrans(b"-_", b"+/")
+"""The two letters in which base64 for URLs differs."""
+WHITE = b" \t\r\n"
+
 SCHEME = re.compile(rb"([a-z][a-z0-9+.-]{1,20}):", re.IGNORECASE)
 
 Path = tuple[str | int, ...]
@@ -38,20 +41,38 @@ def is_picture(start: bytes) -> bool:
 
 
 def decode_base64(text: str | bytes | memoryview) -> bytes:
-    """Decode standard base64, with or without a ``data:`` prefix; raise `BrokenAnswerError` for anything else."""
+    """Decode base64, with or without a ``data:`` prefix; raise `BrokenAnswerError` for anything else.
+
+    Line breaks, the alphabet for URLs and missing padding are taken, too: each has one meaning, and the picture is paid.
+    """
     if isinstance(text, str):
         # Letters that are not ASCII become bytes that no base64 has.
         text = text.encode("utf-8", "replace")
-    prefix = DATA_URL.match(text)
-    if prefix:
-        text = memoryview(text)[prefix.end() :]
+    text = _without_prefix(text)
     try:
         picture = pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise _no_base64(bytes(text[:32])) from None
+    except ValueError:
+        picture = _decode_variant(bytes(text))
     if not picture:
         raise BrokenAnswerError("answered an empty picture")
     return picture
+
+
+def _without_prefix(text: bytes | memoryview) -> bytes | memoryview:
+    prefix = DATA_URL.match(text)
+    return memoryview(text)[prefix.end() :] if prefix else text
+
+
+def _decode_variant(text: bytes) -> bytes:
+    """Decode what other encoders write: folded into lines, for URLs, or without padding."""
+    plain = text.translate(STANDARD, WHITE)
+    length = len(plain.rstrip(b"="))
+    # A single letter that is left over is not even one byte; padding is right or not there at all.
+    padded = plain + b"=" * (-length % 4) if len(plain) == length and length % 4 != 1 else plain
+    try:
+        return pybase64.b64decode(padded, validate=True)
+    except ValueError:
+        raise _no_base64(text[:32]) from None
 
 
 def _no_base64(start: bytes) -> BrokenAnswerError:
@@ -97,8 +118,9 @@ def _scan(body: bytes, path: Path) -> tuple[Any, bytes] | None:
         parsed = orjson.loads(envelope)
         if envelope.count(PLACE) != 1 or value_at(parsed, path) != PLACE.decode():
             return None
-        return parsed, decode_base64(memoryview(body)[start:end])
-    except (orjson.JSONDecodeError, BrokenAnswerError):
+        picture = pybase64.b64decode(_without_prefix(memoryview(body)[start:end]), validate=True)
+        return (parsed, picture) if picture else None
+    except ValueError:
         return None
 
 

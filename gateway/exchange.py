@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ class Exchange:
             JOURNEY.reset(here)
             # Kept connections and timers remember the context in which they were made, and what it held.
             journey.report = None
-        return Answer(response.status, response.headers, _masked(content, self._secrets), self._secrets, key)
+        content = _masked(content.removeprefix(codecs.BOM_UTF8), self._secrets)
+        return Answer(response.status, response.headers, content, self._secrets, key)
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watch | None = None) -> bytes:
@@ -137,7 +139,7 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
 
 
 def _hopeful(start: bytes) -> bool:
-    start = start[:64].lstrip()
+    start = start[:64].removeprefix(codecs.BOM_UTF8).lstrip()
     return start.startswith(SIGNS) or is_picture(start)
 
 

@@ -461,9 +461,12 @@ async def test_fewer_pictures_than_asked_are_told() -> None:
     assert [(change.name, change.asked, change.applied) for change in work.receipt.adjusted] == [("n", 3, 1)]
 
 
-async def test_surplus_pictures_are_cut() -> None:
-    """A plugin that gives three for one asked gives one."""
-    assert len((await Run(answering([Image(PICTURE)] * 3))()).images) == 1
+async def test_surplus_pictures_are_cut_and_told() -> None:
+    """A plugin that gives three for one asked gives one; the receipt says that the others were made."""
+    work = await Run(answering([Image(PICTURE)] * 3))()
+
+    assert len(work.images) == 1
+    assert work.receipt.notes == ("the target made 3 pictures and 1 was asked for; the others are left out",)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,17 @@ async def test_call_bears_the_key_and_no_surprises(fake: FakeUpstream, make: Cal
     assert "Python" not in fake.last.headers["User-Agent"]
 
 
+@pytest.mark.parametrize("length", [10, 2**17])
+async def test_a_mark_at_the_start_of_an_answer_is_no_part_of_it(
+    fake: FakeUpstream, make: Callable[..., Upstream], length: int
+) -> None:
+    """Some servers begin UTF-8 with one; the picture behind it is paid for all the same."""
+    fake.mode, fake.error = "body", b'\xef\xbb\xbf{"data": "' + b"a" * length + b'"}'
+    answer = await make(FIRST).send(post(fake))
+
+    assert answer.json() == {"data": "a" * length}
+
+
 async def test_form_arrives_as_written(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
     """Names, file names and bytes survive, hostile ones too, and equal forms are equal byte for byte."""
     form = (

@@ -125,15 +125,14 @@ class OpenAIImages:
         return Outgoing("POST", url, fields, (), headers)
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
-        """Make ``request.n`` pictures, or as many as the upstream gives."""
+        """Give the pictures that the upstream makes, be they more or fewer than ``request.n``."""
         watch = Previews(report) if self._streams(request) else None
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.mask else self.outgoing(request)
         if request.mask and is_converted(request.mask, outgoing.form):
             report.noted("mask: converted to the PNG that the target takes")
         answer = await self._upstream.send(outgoing, report, pictures=request.n, watch=watch)
         streamed = watch is not None and answer.body.lstrip().startswith((b"event:", b"data:", b"id:", b":"))
-        images = finished(answer, report) if streamed else await pictures_in(answer, self._dialect.answers, report)
-        return images[: request.n]
+        return finished(answer, report) if streamed else await pictures_in(answer, self._dialect.answers, report)
 
     def _streams(self, request: ImageRequest) -> bool:
         return self._dialect.streams and bool(request.partial_images)

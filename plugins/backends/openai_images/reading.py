@@ -34,23 +34,35 @@ async def pictures_in(answer: Answer, places: tuple[str, ...], report: Report) -
     if answer.body[:64].lstrip()[:1] not in (b"{", b"["):
         raise NotAnImageError(f"answered {answer.kind()} instead of a picture")
     first = steps_of(places[0].replace("*", "0"))
-    parsed, picture = await unpack(answer.body, first)
+    try:
+        parsed, picture = await unpack(answer.body, first)
+    except BrokenAnswerError:
+        # The first is broken, and others may be whole; what is no JSON is told so here.
+        parsed, picture = answer.json(), None
     tell_usage(parsed, report)
     if picture is not None and len(list(_values(parsed, steps_of(places[0])))) == 1:
         owner = _owner(parsed, first)
         return [_described(Image(data=picture), owner, parsed)] if not _blocked(owner) else _none(answer, blocked=True)
-    return await _all(parsed, places, answer)
+    return await _all(parsed, places, answer, report)
 
 
-async def _all(parsed: Any, places: tuple[str, ...], answer: Answer) -> list[Image]:
+async def _all(parsed: Any, places: tuple[str, ...], answer: Answer, report: Report) -> list[Image]:
+    """Give what is whole of the first place that holds pictures; one that is broken does not spoil the others."""
     blocked = False
     for place in places:
-        images = []
+        images, broken = [], []
         for value, owner in _values(parsed, steps_of(place)):
             if _blocked(owner):
                 blocked = True
             elif isinstance(value, str) and value:
-                images.append(_described(await image_of(value), owner, parsed))
+                try:
+                    images.append(_described(await image_of(value), owner, parsed))
+                except BrokenAnswerError as error:
+                    broken.append(error)
+        if broken and not images:
+            raise broken[0]
+        for error in broken:
+            report.noted(f"a picture is missing: {error.message}")
         if images:
             return images
     return _none(answer, blocked)

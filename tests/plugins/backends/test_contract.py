@@ -237,7 +237,7 @@ GARBAGE: list[bytes] = [
     b'{"data": [{"b64_json": 17, "url": 18}]}',
     b'{"data": [{"b64_json": ""}]}',
     b'{"data": [{"b64_json": "A"}]}',
-    b'{"data": [{"b64_json": "AA-_"}]}',
+    b'{"data": [{"b64_json": "AA-*"}]}',
     b'{"data": [{"url": ["https://x"]}]}',
     b'{"images": null}',
     b'{"images": [{"url": null}]}',

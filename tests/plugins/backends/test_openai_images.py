@@ -403,7 +403,9 @@ ANSWERS: list[tuple[Any, list[Image]]] = [
     ({"data": [{"url": f"data:image/png;base64,{TEXT}"}]}, [Image(data=PICTURE)]),
     ({"data": [{"url": None, "b64_json": TEXT}]}, [Image(data=PICTURE)]),
     ({"data": [{"b64_json": TEXT}, {"b64_json": None}]}, [Image(data=PICTURE)]),
-    ({"data": [{"b64_json": TEXT}] * 5}, [Image(data=PICTURE)] * 2),
+    ({"data": [{"b64_json": TEXT}] * 5}, [Image(data=PICTURE)] * 5),
+    ({"data": [{"b64_json": TEXT}, {"b64_json": "####"}]}, [Image(data=PICTURE)]),
+    ({"data": [{"b64_json": "####"}, {"url": "https://x.example/a.png", "b64_json": TEXT}]}, [Image(data=PICTURE)]),
     ({"data": [{"b64_json": TEXT, "respect_moderation": False}, {"b64_json": TEXT}]}, [Image(data=PICTURE)]),
     ({"seed": 9, "data": [{"b64_json": TEXT}]}, [Image(data=PICTURE, seed=9)]),
 ]
