@@ -43,7 +43,7 @@ def is_picture(start: bytes) -> bool:
 def decode_base64(text: str | bytes | memoryview) -> bytes:
     """Decode base64, with or without a ``data:`` prefix; raise `BrokenAnswerError` for anything else.
 
-    Line breaks, the alphabet for URLs and missing padding are taken, too: each has one meaning, and the picture is paid.
+    Line breaks, the alphabet for URLs and missing padding are taken, too: each has one meaning, and is paid for.
     """
     if isinstance(text, str):
         # Letters that are not ASCII become bytes that no base64 has.

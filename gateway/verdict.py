@@ -28,7 +28,7 @@ from gateway.errors import (
 DAY = 86_400.0
 BUSY = frozenset({408, 409, 425, 500, 502, 503, 520, 521, 522, 523, 529})
 TIMED_OUT = frozenset({504, 524})
-"""What a proxy before the upstream says when it has waited long enough: the upstream itself may still draw, and bill."""
+"""What a proxy before the upstream says when it has waited long enough: the upstream may still draw, and bill."""
 OVERLOADED = frozenset({503, 529})
 QUOTA = re.compile(
     r"(?i)insufficient_quota|spend_limit|billing_hard_limit|billing_limit|insufficient[ _](?:balance|funds|credit)"

@@ -61,8 +61,8 @@ async def _all(parsed: Any, places: tuple[str, ...], answer: Answer, report: Rep
                     broken.append(error)
         if broken and not images:
             raise broken[0]
-        for error in broken:
-            report.noted(f"a picture is missing: {error.message}")
+        for each in broken:
+            report.noted(f"a picture is missing: {each.message}")
         if images:
             return images
     return _none(answer, blocked)
