@@ -48,7 +48,19 @@ from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repai
 from gateway.object_body import ObjectBody, ProvenBody
 from gateway.object_signatures import ObjectSignatures
 from gateway.object_store import ObjectStore
-from gateway.options import ByteSize, Duration, Keys, Rate, RateOption, Secret, SizeOption, Url, Words, split_keys
+from gateway.options import (
+    ByteSize,
+    Duration,
+    Keys,
+    Rate,
+    RateOption,
+    Secret,
+    SizeOption,
+    StateOption,
+    Url,
+    Words,
+    split_keys,
+)
 from gateway.picture_entries import Entry, PictureEntries
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
 from gateway.pictures import (
@@ -165,6 +177,7 @@ __all__ = [
     "SizeOption",
     "SizeRule",
     "Stage",
+    "StateOption",
     "Storage",
     "StorageDownError",
     "StorageError",

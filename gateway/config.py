@@ -160,8 +160,10 @@ def _settings(document: Document) -> Settings:
         except InvalidError:
             continue
     settings = Settings(**good, models=models)
-    spool = anchored(settings.jobs.spool, document.folder)
-    return dataclasses.replace(settings, jobs=dataclasses.replace(settings.jobs, spool=spool))
+    jobs = settings.jobs
+    state = anchored(jobs.state, document.folder)
+    spool = anchored(jobs.spool, document.folder)
+    return dataclasses.replace(settings, jobs=dataclasses.replace(jobs, state=state, spool=spool))
 
 
 def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:

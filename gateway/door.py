@@ -25,6 +25,7 @@ FILES = 2**16
 """How many files (connections are some, too) a process asks the system for; the usual thousand is little."""
 OWN_FILES = 64
 """What the process has open besides: the listener, logs, databases, and what eight threads of a disk look up."""
+FEW = 0.9
 FEWEST = 16
 NO_FILES = "socket.accept() out of system resource"
 """What asyncio says when the process may open no more files."""
@@ -101,7 +102,9 @@ def most_connections(wanted: int, jobs: int) -> int:
         return wanted
     room = room_for(soft, jobs)
     if room < wanted:
-        log.warning("the limit of %d open files leaves room for %d connections, not for %d", soft, room, wanted)
+        # A few less than were wanted are no reason to worry whoever starts the gateway for the first time.
+        level = logging.WARNING if room < FEW * wanted else logging.INFO
+        log.log(level, "the limit of %d open files leaves room for %d connections, not for %d", soft, room, wanted)
     return min(wanted, room)
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.values import Secret as SecretText
@@ -28,6 +35,9 @@ BYTES = {
     "tib": 2**40,
 }
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+REDIS = ("redis://", "rediss://", "unix://")
+"""How the URLs of Redis and Valkey begin; any other place is a file."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]*")
 NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 
 
@@ -69,6 +79,22 @@ def parse_host_port(value: str) -> tuple[str, int]:
         raise ValueError(f"{value!r} is not host:port; write it like minio.local:9000 or [::1]:80")
     host = str(ip_address(found[1])) if found[1] else found[2].lower().rstrip(".")
     return host, int(found[3])
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value not in ("*", "null") and not ORIGIN.fullmatch(value):
+            raise ValueError(f"{value!r} is no origin, as browsers send it; write it like https://app.example.com or *")
+    return values
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"{value!r} is no address or network; write it like 10.0.0.5 or 10.0.0.0/8") from None
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +159,7 @@ def split_keys(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
-    return Size.parse(value) if isinstance(value, str) else value
+    return Size.parse(str(value)) if isinstance(value, (str, int, float)) else value
 
 
 def _memory(value: Any) -> int | str:
@@ -160,7 +186,21 @@ def _url(value: Any) -> Any:
     value = value.strip()
     if value and not re.fullmatch(r"https?://[^\s/?#]+(?:[/?#]\S*)?", value):
         raise ValueError("not a URL; it begins with http:// or https:// and holds no white space")
+    if "@" in re.split("[/?#]", value.partition("://")[2])[0]:
+        # The library would send them beside the key, or not at all, and an answer may repeat them where no mask looks.
+        raise ValueError("a URL must bear no user and password; there are options for keys")
     return value
+
+
+def _state(value: Any) -> Path | Secret | None:
+    """Read where a state lies: an address of Redis, which may hold a password, or a file."""
+    if value is None or isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or ("://" in value and not value.startswith(REDIS)):
+        raise ValueError("not a file, nor an address of Redis like redis://:PASSWORD@HOST:6379/0")
+    if value.startswith(REDIS):
+        return Secret(value)
+    return Path(value) if value else None
 
 
 def _json(kind: str, *examples: str) -> WithJsonSchema:
@@ -171,9 +211,12 @@ Duration = Annotated[float, BeforeValidator(parse_duration), _json("number", "30
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), _json("integer", "200kB", "64MiB")]
 MemoryOption = Annotated[int | str, BeforeValidator(_memory), _json("integer", "auto", "off", "512MiB")]
 SpoolOption = Annotated[Path | None, BeforeValidator(_spool)]
+StateOption = Annotated[Path | Secret | None, PlainValidator(_state), WithJsonSchema({"type": ["string", "null"]})]
 RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/minute"), PlainSerializer(str)]
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})
 Keys = Annotated[tuple[Secret, ...], BeforeValidator(split_keys), _TEXTS]
 Url = Annotated[str, BeforeValidator(_url)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_without_empty), BeforeValidator(_split), _TEXTS]
+Origins = Annotated[Words, AfterValidator(_origins)]
+Networks = Annotated[Words, AfterValidator(_networks)]

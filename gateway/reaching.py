@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, cast
 
 from gateway.care import health_of, is_failing
@@ -66,7 +67,7 @@ async def _try(component: object, tried: bool, patience: float) -> None:
             await probe(cast("Storage", component))
 
 
-async def _visit_records(state: str | None, patience: float) -> str:
+async def _visit_records(state: Path | str | None, patience: float) -> str:
     records: Records | None = None
     try:
         async with asyncio.timeout(patience):

@@ -28,6 +28,8 @@ def check_references(
             _check_targets(document, ("models", model, "backends"), recipe.get("backends"), names)
             _check_lists(document, ("models", model), recipe, names)
             _check_storage(document, ("models", model, "storage"), recipe.get("storage"), storages, dropped)
+    for name in settings.jobs.per_backend:
+        _check(document, ("jobs", "per_backend", name), name, "backends", names)
     _check_names_of_models(document, settings)
     _check_default(document, settings)
 

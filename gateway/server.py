@@ -9,8 +9,9 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -28,6 +29,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 ARENAS = 2
 """Heaps of the C library: each of eight threads would keep the pictures of its busiest moment in one of its own."""
 KEPT_BYTES = 64 * 2**20
+SHOWN = 20
+"""Models that the line at the start names; the others are counted."""
 STUCK = 3.0
 """Seconds that tasks get to end after everything was closed."""
 
@@ -40,7 +43,8 @@ def run(configuration: Configuration, announce: Callable[[str], None] = print) -
         return asyncio.run(_serve(configuration, announce))
     except OSError as error:
         server = configuration.settings.server
-        if error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
+        unknown_host = isinstance(error, socket.gaierror)
+        if not unknown_host and error.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
             raise
         sys.stderr.write(f"cannot listen on {server.host}:{server.port}: {error.strerror or error}\n")
         return 1
@@ -126,6 +130,12 @@ async def _end_what_is_left() -> None:
         os._exit(0)
 
 
+def listed(models: Collection[str]) -> str:
+    """Name the first of *models* and count the others."""
+    more = f" and {len(models) - SHOWN} more" if len(models) > SHOWN else ""
+    return ", ".join(list(models)[:SHOWN]) + more
+
+
 def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> None:
     server = runtime.settings.server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
@@ -134,7 +144,7 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
         log.warning("%s", warning)
     if not runtime.settings.proxy.keys:
         log.info("there are no proxy.keys: signed links are off%s", _proxied(runtime.settings.proxy.hosts))
-    announce(f"Image Gateway is ready on {base}  (models: {', '.join(runtime.settings.models)})")
+    announce(f"Image Gateway is ready on {base}  (models: {listed(runtime.settings.models)})")
     keys = [getattr(component, "generated", None) for component in runtime.authenticators.values()]
     key = next((key for key in keys if key), None)
     if key:

@@ -16,9 +16,13 @@ from gateway.options import (
     Duration,
     Keys,
     MemoryOption,
+    Networks,
+    Origins,
     Secret,
     SizeOption,
     SpoolOption,
+    StateOption,
+    Url,
     Words,
     parse_host_port,
 )
@@ -60,9 +64,9 @@ class Server:
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    public_url: str | None = None
-    origins: Words = ("*",)
-    trusted_proxies: Words = ()
+    public_url: Url | None = None
+    origins: Origins = ("*",)
+    trusted_proxies: Networks = ()
     max_body: ByteSize = 25 * 2**20
     body_timeout: Duration = 30
     keep_alive: Duration = 75
@@ -102,7 +106,7 @@ class Jobs:
     keep: Duration = 3600
     keep_alive: Duration = 50
     accept_after: Duration = 0
-    state: str | None = None
+    state: StateOption = None
     spool: SpoolOption = Path(".image-gateway/spool")
     spool_limit: ByteSize = 2**30
     webhook_keys: Keys = ()

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.errors import ConfigError, UnavailableError
-
-REDIS = ("redis://", "rediss://", "unix://")
-"""How the URLs of Redis and Valkey begin; any other place is a file."""
+from gateway.options import REDIS
 
 
 class Records(Protocol):
@@ -136,10 +134,10 @@ def open_file(path: Path, *tables: str, seconds: float = 5) -> sqlite3.Connectio
     return database
 
 
-def make_records(place: str | None) -> Records | None:
+def make_records(place: Path | str | None) -> Records | None:
     """Make the records that ``jobs.state`` names: a ``redis://`` URL or a file; None for none."""
     if not place:
         return None
-    if place.startswith(REDIS):
-        return RedisRecords(place)
+    if str(place).startswith(REDIS):
+        return RedisRecords(str(place))
     return FileRecords(Path(place))

@@ -86,10 +86,18 @@ def _compose(text: str, name: str) -> Node | None:
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         words = error.problem or error.context or "not YAML"
         hint = "; indent with spaces, not tabs" if "\\t" in words else ""
-        raise ConfigError(f"{name}:{place} {' '.join(words.split())}{hint}") from error
+        raise ConfigError(f"{name}:{place} {' '.join(words.split())}{hint}{_begun(error)}") from error
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"{name}:1:1 not YAML: {type(error).__name__}") from error
     return node
+
+
+def _begun(error: MarkedYAMLError) -> str:
+    """Say where the thing begins whose end was not found: what is wrong stands there, or on the way."""
+    began, ended = error.context_mark, error.problem_mark
+    if not began or not ended or not error.context or began.line == ended.line:
+        return ""
+    return f" ({error.context}, begun in line {began.line + 1})"
 
 
 class _Composer(Composer):

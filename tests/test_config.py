@@ -102,6 +102,12 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("server: {port: 70000}", ":16 server.port: should be less than or equal to 65535, found 70000"),
         ("server: {prot: 1}", 'server.prot: unknown key; known: .*did you mean "port"'),
         ("server: {origins: 5}", "server.origins: expected a list, found 5"),
+        ("server: {origins: app.example.com}", "server.origins: 'app.example.com' is no origin, .* like https://"),
+        ("server: {origins: ['https://a.example/']}", "server.origins: 'https://a.example/' is no origin"),
+        ("server: {trusted_proxies: 10.0.0.0/99}", "server.trusted_proxies: '10.0.0.0/99' is no address or network"),
+        ("server: {public_url: images.example.com}", "server.public_url: not a URL; it begins with http"),
+        ("jobs: {state: 'mysql://me:secret@db/x'}", "jobs.state: not a file, nor an address of Redis(?!.*secret)"),
+        ("jobs: {per_backend: {blue: 2}}", 'jobs.per_backend.blue: no backends component is named "blue"; known: red'),
         ("server: 5", "server: expected a mapping with .*port.*, found 5"),
         ("jobs: {timeout: 10 minuts}", "jobs.timeout: not a duration; write it like 30s, 5m, 1h30m"),
         ("jobs: {running: 0}", "jobs.running: should be greater than or equal to 1, found 0"),
@@ -113,6 +119,7 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("serving: {negotiate: maybe}", "serving.negotiate: expected true or false, found text"),
         ("chat: {language: english}", "chat.language: expected one of en, zh-cn, .*, found 'english'"),
         ("chat: {ratios: {'1:1': 5x}}", r"chat.ratios.1:1: .* write it as 1024x576"),
+        ("chat: {ratios: {'1:1': 1280}}", r"chat.ratios.1:1: '1280' is not a size; write it as 1024x576"),
         ("chats: {}", 'chats: unknown key; .*did you mean "chat"'),
         ("default_model: fluxx", 'default_model: no model is named "fluxx"; known: flux; did you mean "flux"'),
         ("observers: [log]", "observers: expected a mapping of names"),
@@ -176,6 +183,8 @@ def test_only_options_are_options():
         (b"server:\n\thost: x\n", "c.yaml:2:1 .*tabs"),
         (b"server: {host: x\n", "c.yaml:2:1 "),
         (b"server: 'x\n", "c.yaml:1:9 |c.yaml:2:1 "),
+        (b"server: {}\nmodels: {a: 'x}\njobs: {}\n", "c.yaml:4:1 .*quoted scalar, begun in line 2"),
+        (b"jobs: {}\nserver\nchat: {}\n", "c.yaml:3:1 .*begun in line 2"),
         (b"a: b: c\n", "c.yaml:1:5 "),
         (b"a: 1\n---\nb: 2\n", "c.yaml:2:1 "),
         (b"a: \x00", r"c.yaml:1:4 the character U\+0000"),
@@ -688,6 +697,23 @@ def test_mutated_text_never_gives_a_traceback(start: int, length: int, text: str
         lines = error.complaints or ("no complaint",)
 
     assert all(re.match(r"config\.yaml:\d+:\d+ |plugin ", line) for line in lines)
+
+
+def test_origins_that_are_no_web_pages_are_known():
+    """Applications on a desktop or a phone, files, and extensions of browsers have origins of their own."""
+    origins = ["null", "tauri://localhost", "chrome-extension://abcdef", "http://localhost:3000"]
+
+    assert configured(BASE + f"server: {{origins: {json.dumps(origins)}}}\n").settings.server.origins == tuple(origins)
+
+
+@pytest.mark.parametrize(
+    ("state", "placed"), [("./jobs.db", "/etc/gateway/jobs.db"), ("redis://h:6379/0", "redis://h:6379/0")]
+)
+def test_the_file_of_finished_jobs_lies_beside_the_configuration(state: str, placed: str):
+    """Relative to the file, as all paths, and not to wherever the gateway was started."""
+    made = configured(BASE + f"jobs: {{state: '{state}'}}\n", path=Path("/etc/gateway/config.yaml"))
+
+    assert str(made.settings.jobs.state) == placed
 
 
 def test_a_utf8_mark_at_the_start_is_no_part_of_the_text(tmp_path: Path):

@@ -140,6 +140,19 @@ def test_the_systems_limit_of_files_leaves_room_for_jobs(soft: int, hard: int, w
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= hard
 
 
+@pytest.mark.parametrize(("files", "level"), [(1024, "WARNING"), (20_000, "INFO")])
+def test_only_much_fewer_connections_than_wanted_are_a_warning(files: int, level: str) -> None:
+    """Whoever starts the gateway for the first time is not warned of a hundred that the system does not allow."""
+    code = (
+        f"import logging, resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n"
+        "logging.basicConfig(level=logging.INFO, format='%(levelname)s')\n"
+        "from gateway.door import most_connections; most_connections(10_000, 64)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+
+    assert said.split() == [level]
+
+
 @pytest.mark.parametrize("files", [128, 256, 512, 1024, 4096, 65_536])
 @pytest.mark.parametrize("jobs", [1, 4, 64, 1000, 100_000])
 def test_each_connection_may_read_a_picture_and_each_job_call_its_upstream(files: int, jobs: int) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
 
 from gateway.config import load, plugin_files, settings_of
 from gateway.errors import ConfigError
 from gateway.registry import Registry, discover
+from gateway.validation import option_hints
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 HEAD = "from dataclasses import dataclass\nfrom gateway import hookimpl\n"
@@ -218,3 +220,18 @@ def test_each_round_of_discovery_is_its_own(tmp_path: Path):
 
     assert list(first.types["observers"]) == ["watch"]
     assert list(second.types["observers"]) == ["watched"]
+
+
+@pytest.mark.parametrize(
+    "address", ["api.example.com/v1", "localhost:8080", "https://", "ftp://host/", "https://me:word@h/v1"]
+)
+def test_an_address_that_is_none_is_refused_at_the_start(address: str):
+    """Of every built-in type: without its scheme it would fail at the first picture, and not say why."""
+    types = [each.cls for found in discover().types.values() for each in found.values()]
+    hints = [hint for cls in types for name, hint in option_hints(cls).items() if name in ("base_url", "endpoint")]
+
+    assert len(hints) > 10
+    for hint in hints:
+        with pytest.raises(ValidationError, match="a URL"):
+            TypeAdapter(hint).validate_python(address)
+        assert TypeAdapter(hint).validate_python("http://10.0.0.5:7860/v1") == "http://10.0.0.5:7860/v1"

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.server import listed
 from tests.presets.process import free_port
 
 COMMAND = str(Path(sys.executable).with_name("image-gateway"))
@@ -198,3 +199,26 @@ async def test_the_log_says_that_nothing_is_signed(start: Start, tmp_path: Path,
 
     assert ("proxy.keys" in log) is bool(said)
     assert (said or "") in log
+
+
+async def test_a_host_that_nobody_knows_is_one_clear_line(tmp_path: Path) -> None:
+    """A name that cannot be resolved ends the start like a port that is taken, and shows no stack."""
+    yaml = YAML.format(port=free_port(), key=KEY, backend="demo", server="", more="")
+    (tmp_path / "config.yaml").write_text(yaml)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    call = [COMMAND, "serve", "--host", "nowhere.invalid"]
+    done = await asyncio.to_thread(
+        subprocess.run, call, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 1
+    assert "cannot listen on nowhere.invalid:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_start_names_some_of_very_many_models() -> None:
+    """The line at the start stays a line."""
+    names = [f"m{number}" for number in range(30)]
+
+    assert listed(names[:20]) == ", ".join(names[:20])
+    assert listed(names) == ", ".join(names[:20]) + " and 10 more"

@@ -58,7 +58,10 @@ def _entries(value: Any) -> Any:
         value = [value]
     if not isinstance(value, Iterable):
         return value
-    return [_mapping(part) if isinstance(part, str) else part for part in split_keys(value)]
+    parts = split_keys(value)
+    if any(type(part) in (int, float) for part in parts):
+        raise ValueError("a key that looks like a number must stand in quotes")
+    return [_mapping(part) if isinstance(part, str) else part for part in parts]
 
 
 def _mapping(text: str) -> dict[str, Secret]:

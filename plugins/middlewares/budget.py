@@ -23,8 +23,8 @@ from gateway import (
     Period,
     Proceed,
     RequestError,
-    Secret,
     Stage,
+    StateOption,
     Taken,
     UnavailableError,
     UpstreamError,
@@ -70,7 +70,7 @@ class Budget:
 
     spend: SpendOption
     callers: Mapping[str, SpendOption] = field(default_factory=dict)
-    state: Secret | None = None
+    state: StateOption = None
     on_store_error: Literal["deny", "allow"] = "deny"
     stages: tuple[Stage, ...] = field(init=False, default=("attempt",))
     needs_prices: bool = field(init=False, default=True)

@@ -20,8 +20,8 @@ from gateway import (
     Rate,
     RateOption,
     RequestError,
-    Secret,
     Stage,
+    StateOption,
     Taken,
     UnavailableError,
     Work,
@@ -49,7 +49,7 @@ class Limits:
     """
 
     images: RateOption
-    state: Secret | None = None
+    state: StateOption = None
     on_store_error: Literal["local", "deny", "allow"] = "local"
     replicas: Annotated[int, Field(ge=1)] = 1
     stages: tuple[Stage, ...] = field(init=False, default=("job",))

@@ -27,6 +27,7 @@ from gateway import (
     Storage,
     StorageError,
     StoredPicture,
+    Url,
     hookimpl,
     is_alive,
     is_key,
@@ -74,7 +75,7 @@ class S3:
 
     bucket: str = ""
     url: str = ""
-    endpoint: str | None = None
+    endpoint: Url | None = None
     region: str = "us-east-1"
     access_key: Secret | None = None
     secret_key: Secret | None = None

@@ -57,7 +57,7 @@ class Tiered:
         for name in self.tiers:
             if name not in components:
                 others = sorted(other for other, each in components.items() if each is not self)
-                raise ValueError(f"tiers: there is no storage {name!r}; known: {', '.join(others)}")
+                raise ValueError(f"tiers: there is no storage {name!r}; known: {', '.join(others) or 'none'}")
             if hasattr(components[name], "tiers"):
                 raise ValueError(f"tiers: {name!r} is made of tiers itself")
         *fronts, last = self.tiers

@@ -26,6 +26,14 @@ def keys_option():
     return get_type_hints(ApiKeys, include_extras=True)["keys"]
 
 
+def test_a_key_of_digits_needs_quotes():
+    """YAML would make a number of it, and another text of some numbers; the complaint says what to do."""
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(keys_option()).validate_python([1234567890123456])
+
+    assert "a key that looks like a number must stand in quotes" in str(caught.value)
+
+
 async def test_plain_hashed_and_named_keys():
     """All three forms stand in one list."""
     keys = ApiKeys(
