@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from gateway.errors import ConfigError, UnavailableError
 from gateway.options import REDIS
 
+AT_ONCE = 500
+"""Records that Redis is asked for at once: it does nothing else meanwhile."""
+
 
 class Records(Protocol):
     """Keeps texts under keys until they expire (epoch seconds)."""
@@ -115,7 +118,9 @@ class RedisRecords:
     async def all(self) -> list[str]:
         try:
             keys = [key async for key in self._redis.scan_iter(self._prefix + "*", count=1000)]
-            values: list[Any] = [await self._redis.get(key) for key in keys]
+            values: list[Any] = []
+            for start in range(0, len(keys), AT_ONCE):
+                values += await self._redis.mget(keys[start : start + AT_ONCE])
         except self._error as error:
             raise UnavailableError(f"jobs.state: Redis does not answer: {type(error).__name__}") from error
         texts = [value.decode().partition(" ") for value in values if value]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ConfigError, GatewayError, UnavailableError
-from gateway.state import FileRecords, Records, RedisRecords, make_records
+from gateway.state import AT_ONCE, FileRecords, Records, RedisRecords, make_records
 from tests.plugins.storages.servers import Valkey
 
 Make = Callable[[], Records]
@@ -70,6 +70,19 @@ async def test_what_has_expired_is_not_found(make: Make) -> None:
         await asyncio.sleep(1.1)
 
     assert await records.all() == ["long"]
+
+
+async def test_more_than_are_asked_for_at_once_are_all_found(valkey: Any, tmp_path: Path) -> None:
+    """In order, and none of them twice."""
+    records = RedisRecords(valkey.url, prefix=f"{tmp_path.name}:", clock=lambda: NOW[0])
+    NOW[0] = 1000.0
+    await records.open()
+    many = 2 * AT_ONCE + 1
+    for number in range(many):
+        await records.put(str(number), str(number), 2000 + number)
+
+    assert await records.all() == [str(number) for number in range(many)]
+    await records.close()
 
 
 async def test_many_writers_at_once_lose_nothing(make: Make) -> None:
