@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from gateway.asking import Sendable, Telling, ask
 from gateway.contracts import Proceed, Work
+from gateway.drawn import Drawn, delivered, failed, planned
 from gateway.errors import (
     BlockedAddressError,
     BrokenAnswerError,
@@ -25,11 +26,10 @@ from gateway.fetch import Fetcher
 from gateway.imaging import inspected
 from gateway.negotiate import Plan
 from gateway.places import Places
-from gateway.receipt import Attempt, Change, Receipt
 from gateway.retouch import finish
 from gateway.routing import Router, Target, estimate
 from gateway.settings import ModelSettings
-from gateway.values import Image, ImageRequest, Size
+from gateway.values import Image, ImageRequest
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,6 @@ T = TypeVar("T")
 
 CALLS_AT_ONCE = 4
 """How many calls one job makes side by side when an upstream makes fewer pictures per call than were asked."""
-
-
-@dataclass(slots=True)
-class Drawn:
-    """What a target has made: *unpaid* counts the pictures that are surely not billed, as their calls failed so."""
-
-    images: list[Image] = field(default_factory=list)
-    failures: list[GatewayError] = field(default_factory=list)
-    unpaid: int = 0
 
 
 class Generation:
@@ -72,7 +63,7 @@ class Generation:
         receipt, telling = work.receipt, Telling(job, work)
         choices = self._router.order(work.request, targets)
         for place, (target, plan) in enumerate(choices):
-            receipt = _planned(receipt, target, plan)
+            receipt = planned(receipt, target, plan)
             telling.begin()
             if not around:
                 work.tell("generating", _drawing(target, plan))
@@ -86,17 +77,18 @@ class Generation:
             except UpstreamError as error:
                 again = error.retryable or (settings.retry_sent and not isinstance(error, RejectedError))
                 final = not again or place == len(choices) - 1
-                receipt = _failed(receipt, work, target, error, time.monotonic() - began, final)
+                receipt = failed(receipt, target, error, time.monotonic() - began)
+                work.tell("attempt_failed", _failure(target, error, final))
                 failure = _named(error, target)
                 if final:
                     raise failure from None
             except RequestError as error:
-                _failed(receipt, work, target, error, time.monotonic() - began, True)
+                work.tell("attempt_failed", _failure(target, error, True))
                 raise
             else:
                 counts = {"count": len(drawn.images), "missing": len(drawn.failures)}
                 work.tell("generated", {"target": target.name, **counts})
-                receipt = _delivered(receipt, target, plan, drawn, telling, time.monotonic() - began)
+                receipt = delivered(receipt, target, plan, drawn, telling, time.monotonic() - began)
                 return replace(work, images=tuple(drawn.images), receipt=receipt)
         raise AssertionError("the router gives targets or raises")
 
@@ -189,59 +181,8 @@ def _drawing(target: Target, plan: Plan) -> dict[str, str]:
     return {"target": target.name, "size": str(plan.size or plan.request.size or "")}
 
 
-def _failed(receipt: Receipt, work: Work, target: Target, error: GatewayError, seconds: float, final: bool) -> Receipt:
-    sent, billed = getattr(error, "sent", True), getattr(error, "billed", None)
-    attempt = Attempt(target.name, error.code, seconds, error.message[:300], sent, billed)
-    reason = {"code": error.code, "reason": error.message[:300]}
-    work.tell("attempt_failed", {"target": target.name, **reason, "final": final})
-    return replace(receipt, attempts=(*receipt.attempts, attempt))
-
-
-def _delivered(receipt: Receipt, target: Target, plan: Plan, drawn: Drawn, telling: Telling, seconds: float) -> Receipt:
-    changes = (*_resized(receipt, plan, telling.came), *_fewer(plan, len(drawn.images)))
-    applied, adjusted = receipt.applied, receipt.adjusted
-    if changes:
-        changed = {change.name for change in changes}
-        applied = {name: value for name, value in applied.items() if name not in changed}
-        adjusted = (*adjusted, *changes)
-    missing = (f"a picture is missing: {error.code}: {error.message[:200]}" for error in drawn.failures)
-    return replace(
-        receipt,
-        cost=estimate(target, plan, drawn.unpaid),
-        applied=applied,
-        adjusted=adjusted,
-        attempts=(*receipt.attempts, Attempt(target.name, "ok", seconds)),
-        notes=(*receipt.notes, *missing, *telling.notes),
-        usage=telling.usage,
-    )
-
-
-def _fewer(plan: Plan, count: int) -> Iterator[Change]:
-    if count < sum(plan.calls):
-        yield Change("n", sum(plan.calls), count, "the target made fewer pictures than it was asked for")
-
-
-def _resized(receipt: Receipt, plan: Plan, came: set[Size]) -> Iterator[Change]:
-    """Say so if a target has not made the size that it was asked for, although it can be asked for one."""
-    others = came - {plan.request.size}
-    if "size" in receipt.applied and plan.request.size and others:
-        answered = ", ".join(sorted(map(str, others)))
-        done = {"leave": "it is left so", "scale": "it was scaled here", "pad": "it was padded here"}
-        how = done.get(plan.fit, "it was cut and scaled here")
-        yield Change(
-            "size", receipt.applied["size"], plan.size and str(plan.size), f"the target answered {answered}; {how}"
-        )
-
-
-def _planned(receipt: Receipt, target: Target, plan: Plan) -> Receipt:
-    return replace(
-        receipt,
-        target=target.name,
-        applied=plan.applied,
-        adjusted=plan.adjusted,
-        dropped=plan.dropped,
-        notes=(*(note for note in receipt.notes if note not in plan.notes), *plan.notes),
-    )
+def _failure(target: Target, error: GatewayError, final: bool) -> dict[str, Any]:
+    return {"target": target.name, "code": error.code, "reason": error.message[:300], "final": final}
 
 
 def _is_unpaid(answer: object) -> bool:

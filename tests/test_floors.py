@@ -30,7 +30,9 @@ FLOORS: dict[str, str] = {
     ),
     "public face": "__init__",
     "jobs and plugins": "admission claims finished job job_records jobs registry routing",
-    "pipeline and configuration": "asking collection config generation late_storing pipeline reaching schema storing",
+    "pipeline and configuration": (
+        "asking collection config drawn generation late_storing pipeline reaching schema storing"
+    ),
     "runtime": "runtime",
     "endpoints": (
         "explain middleware openapi openapi_answers openapi_fields openapi_headers openapi_operations webhooks "
