@@ -214,14 +214,23 @@ async def test_type_is_read_from_the_bytes(client_for, declared):
     assert types == {**{name: f"image/{name}" for name in TRUE}, **dict.fromkeys(FALSE, 415)}
 
 
-async def test_bomb_of_pixels_is_refused(client_for):
-    """A small file that would unfold into a huge picture is not passed on."""
+def film() -> bytes:
+    """Make an animation of ten thousand frames in a few hundred kilobytes."""
+    frames = [Pillow.new("L", (2, 2), number % 256) for number in range(10_000)]
+    with io.BytesIO() as out:
+        frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=20)
+        return out.getvalue()
+
+
+async def test_bombs_are_refused(client_for):
+    """A small file that would unfold into a huge picture, or into very many, is not passed on."""
     head = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     bomb = PNG[:12] + head + struct.pack(">I", zlib.crc32(head)) + PNG[33:]
-    async with RudeHost({"/": reply(bomb)}) as host:
+    async with RudeHost({"/great": reply(bomb), "/long": reply(film())}) as host:
         client = await client_for(host, SIGNED)
 
-        assert await code(client, link(f"{host.url}/")) == (422, "picture_too_large")
+        for path in host.answers:
+            assert await code(client, link(f"{host.url}{path}")) == (422, "picture_too_large")
 
 
 async def test_signature_does_not_open_what_the_guard_shuts(client_for):
