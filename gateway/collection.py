@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.contracts import Storage
-from gateway.errors import StorageError
+from gateway.errors import NotFoundError, StorageError
 from gateway.values import PictureMeta, StoredPicture
 
 
@@ -76,6 +76,8 @@ async def move(source: Storage, target: Storage) -> AsyncIterator[Moved]:
     for key in keys:
         try:
             yield await _move_one(source, target, key)
+        except NotFoundError:
+            yield Moved(key, "gone")
         except StorageError as error:
             yield Moved(key, "failed", error.message)
 

@@ -120,3 +120,22 @@ async def test_move_leaves_what_it_cannot_carry(clock):
         assert [moved.outcome for moved in outcomes] == ["failed"]
         assert outcomes[0].reason
     assert await source.get("k" * 40)
+
+
+async def test_a_picture_that_goes_while_it_is_moved_stops_no_other(clock, tmp_path):
+    """Deleted between its finding and its reading it is gone; the others move."""
+
+    class Deleting(Disk):
+        async def get(self, key):
+            found = await super().get(key)
+            if key == "goes-meanwhile":
+                await self.delete(key)
+            return found
+
+    target = memory(clock)
+    async with Deleting(tmp_path) as source:
+        for key in ("stays-there-1", "goes-meanwhile", "stays-there-2"):
+            await source.put(picture(key), PNG)
+        outcomes = {moved.key: moved.outcome async for moved in move(source, target)}
+
+    assert outcomes == {"stays-there-1": "moved", "goes-meanwhile": "gone", "stays-there-2": "moved"}

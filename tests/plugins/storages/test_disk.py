@@ -290,8 +290,8 @@ async def test_a_shortened_file_is_no_picture(disk):
 
 @pytest.mark.parametrize("what", ["link", "fifo", "device", "directory"])
 @pytest.mark.parametrize("where", ["meta", "bytes"])
-async def test_planted_things_are_not_followed(disk, tmp_path, what, where):
-    """A link, a pipe, a device or a directory at a picture's place is not opened: the key is unknown."""
+async def test_planted_things_are_not_followed(disk, tmp_path, caplog, what, where):
+    """A link, a pipe, a device or a directory at a picture's place is not opened: the key is unknown, the log tells."""
     await disk.put(picture(), PNG)
     path = (await disk.get(KEY)).body.path
     path = path if where == "bytes" else path.parent / f"{KEY}.meta"
@@ -309,6 +309,7 @@ async def test_planted_things_are_not_followed(disk, tmp_path, what, where):
 
     async with asyncio.timeout(5):
         assert await disk.get(KEY) is None
+        assert "not a plain file" in caplog.text
         assert await listed(disk) == []
         await disk.sweep()
 
