@@ -1,36 +1,53 @@
 """What an explanation shows to callers, and what it never shows."""
 
+from dataclasses import dataclass
+
 import pytest
 
+from gateway import Capabilities, Outgoing
 from tests.canaries import MARK
 from tests.fake_upstream import png
-from tests.gateways import drawing_by, start
+from tests.gateways import AUTHENTICATORS, STORAGES, drawing_by, start
 
 
-async def explained(aiohttp_server, tmp_path, yaml, **body):
-    gateway = await start(aiohttp_server, yaml, tmp_path)
+async def explained(aiohttp_server, tmp_path, yaml, types=None, **body):
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=types)
     path = "/v1/images/edits" if "image" in body else "/v1/images/generations"
     answer = await gateway.post(f"{path}?explain=true", {"prompt": "a red fox", **body})
     assert answer.status == 200
     return answer
 
 
-@pytest.mark.parametrize(
-    ("found", "written"),
-    [
-        ("dialect: custom", f"headers: {{cf-aig-authorization: Bearer {MARK}, X-Key: {MARK}}}, dialect: custom"),
-        ("http://", f"http://user:{MARK}@"),
-    ],
-    ids=["headers", "address"],
-)
-async def test_secrets_of_the_configuration_are_not_explained(fake, aiohttp_server, tmp_path, found, written):
-    """A proxy's password may stand in a header or an address; callers see that it is there, not what it is."""
-    yaml = drawing_by(fake.base)
-    yaml = yaml[: yaml.index(found)] + written + yaml[yaml.index(found) + len(found) :]
+async def test_secrets_of_the_configuration_are_not_explained(fake, aiohttp_server, tmp_path):
+    """A proxy's password may stand in a header; callers see that it is there, not what it is."""
+    headers = f"headers: {{cf-aig-authorization: Bearer {MARK}, X-Key: {MARK}}}, dialect: custom"
+    yaml = drawing_by(fake.base).replace("dialect: custom", headers)
     call = (await explained(aiohttp_server, tmp_path, yaml)).json["calls"][0]
 
     assert call["url"].endswith("/v1/images/generations")
     assert set(call["headers"].values()) <= {"…"}
+
+
+@dataclass
+class Spoken:
+    """A plugin that puts what its upstream asks for into the address."""
+
+    def capabilities(self, model):
+        return Capabilities()
+
+    async def generate(self, request, report):
+        return []
+
+    def outgoing(self, request):
+        return Outgoing("GET", f"http://user:{MARK}@up.example/draw")
+
+
+async def test_a_password_in_an_address_is_not_explained(aiohttp_server, tmp_path):
+    """Our own options take none, but a plugin may."""
+    yaml = AUTHENTICATORS + STORAGES + "backends: {up: {use: spoken}}\nmodels: {flux: {backends: [{backend: up}]}}\n"
+    call = (await explained(aiohttp_server, tmp_path, yaml, types={"backends": {"spoken": Spoken}})).json["calls"][0]
+
+    assert call["url"] == "http://up.example/draw"
 
 
 async def test_secrets_in_a_query_are_not_explained(fake, aiohttp_server, tmp_path):

@@ -94,7 +94,8 @@ async def link(process: Process) -> str:
 
 async def pictures(process: Process, count: int) -> list[bytes]:
     """Wait until the list has *count* pictures; give their bytes."""
-    seen = await eventually(partial(process.get, "/v1/pictures"), lambda answer: len(answer.json["data"]) == count)
+    listed = partial(process.get, "/v1/pictures")
+    seen = await eventually(listed, lambda answer: answer.status == 200 and len(answer.json["data"]) == count)
     return [(await process.get(f"/image/{each['id']}")).body for each in seen["data"]]
 
 
