@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.contracts import Storage
+from gateway.deadline import is_stopped
 from gateway.errors import StorageError
 from gateway.probing import probe
 
@@ -18,15 +19,23 @@ EVERY = 60.0
 PROBE_TIMEOUT = 60.0
 
 
-async def care(storages: Mapping[str, Storage], every: float = EVERY) -> None:
-    """Care for all storages again and again, until cancelled; none's trouble keeps the others from their turn."""
+async def care(storages: Mapping[str, Storage], tidy: Callable[[], None], every: float = EVERY) -> None:
+    """Care for all storages again and again, until cancelled; none's trouble keeps the others from their turn.
+
+    *tidy* does the same for what is kept of their pictures in memory.
+    """
     while True:
         await asyncio.sleep(every)
+        tidy()
         for name, storage in storages.items():
             try:
                 await care_for(storage)
             except StorageError as error:
                 log.warning("the storage %s could not be swept: %s", name, error.message)
+            except asyncio.CancelledError:
+                if is_stopped():
+                    raise
+                log.error("sweeping the storage %s was cancelled by a fault of its own", name)
             except Exception:
                 log.exception("sweeping the storage %s failed", name)
 

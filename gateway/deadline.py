@@ -1,4 +1,4 @@
-"""A deadline that costs nothing for what never waits."""
+"""What bounds a plugin in time: a deadline that costs nothing for what never waits, and whose cancelling it was."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def is_stopped() -> bool:
+    """Say whether the current task was told to stop; a `CancelledError` without that is a plugin's own fault."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from math import inf
 
-from cachetools import LRUCache
+from cachetools import TLRUCache
 
+from gateway.errors import UnavailableError
 from gateway.imaging import inspect
 from gateway.retouch import bring_to, encode_picture, media_type_of, open_picture
 from gateway.values import Image, Size
@@ -14,6 +19,8 @@ from gateway.values import Image, Size
 Key = tuple[str, str, Hashable]
 Make = Callable[[], Awaitable[Image]]
 OVERHEAD = 512
+MOST = 64
+"""Copies that somebody waits for at once, at most."""
 
 
 def derive(
@@ -46,30 +53,49 @@ def _smaller(size: Size, width: int | None, height: int | None) -> Size:
     return Size(max(1, round(size.width * factor)), max(1, round(size.height * factor)))
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A derived picture, and when the one that it was made of expires."""
+
+    image: Image
+    until: float
+
+
 class DerivedCache:
     """Keeps derived pictures within a budget of bytes; whoever asks for one that is being made waits for that one.
 
-    At most *together* are made at once, since each takes a processor.
+    At most *together* are made at once, since each takes a processor. None outlives the picture it was made of.
     """
 
-    def __init__(self, limit: int, together: int = 2) -> None:
-        self._kept: LRUCache[Key, Image] = LRUCache(maxsize=max(0, limit), getsizeof=_weight)
+    def __init__(self, limit: int, together: int = 2, clock: Callable[[], float] = time.time) -> None:
+        self._kept: TLRUCache[Key, Kept] = TLRUCache(max(0, limit), lambda key, kept, now: kept.until, clock, _weight)
         self._making: dict[Key, asyncio.Task[Image]] = {}
+        self._waiting: Counter[Key] = Counter()
         self._free = asyncio.Semaphore(together)
 
-    async def get(self, key: str, etag: str, params: Hashable, make: Make) -> Image:
+    async def get(self, key: str, etag: str, params: Hashable, make: Make, expires: float | None = None) -> Image:
         """Give the picture made of *key* (whose bytes *etag* names) with *params*; *make* is awaited if there is none.
 
-        A failure is told to all who wait and not kept. A waiter that leaves does not stop the others' work.
+        *expires* (epoch seconds) is when the picture itself does. A failure is told to all who wait and not kept. A
+        waiter that leaves does not stop the others' work; what nobody waits for any more is not begun. Raise
+        `UnavailableError` while too many wait.
         """
         name = (key, etag, params)
         if (kept := self._kept.get(name)) is not None:
-            return kept
+            return kept.image
         task = self._making.get(name)
         if task is None:
-            task = self._making[name] = asyncio.create_task(self._make(name, make))
+            if len(self._waiting) >= MOST:
+                raise UnavailableError("too many copies of pictures are being made; try again later", retry_after=5)
+            task = self._making[name] = asyncio.create_task(self._make(name, make, inf if expires is None else expires))
             task.add_done_callback(_heard)
-        return await asyncio.shield(task)
+        self._waiting[name] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._waiting[name]
 
     async def close(self) -> None:
         """Stop what is being made and forget all."""
@@ -79,24 +105,32 @@ class DerivedCache:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._kept.clear()
 
+    def sweep(self) -> None:
+        """Drop what was made of pictures that have expired."""
+        self._kept.expire()
+
     def forget(self, key: str) -> None:
         """Drop all that was made of *key*."""
         for name in [name for name in self._kept if name[0] == key]:
             self._kept.pop(name, None)
 
-    async def _make(self, name: Key, make: Make) -> Image:
+    async def _make(self, name: Key, make: Make, until: float) -> Image:
         try:
             async with self._free:
+                if name not in self._waiting:
+                    # Who asks for copies needs no key: what nobody waits for any more must not hold up the others.
+                    raise asyncio.CancelledError
                 image = await make()
-            if _weight(image) <= self._kept.maxsize:
-                self._kept[name] = image
+            kept = Kept(image, until)
+            if _weight(kept) <= self._kept.maxsize:
+                self._kept[name] = kept
             return image
         finally:
             self._making.pop(name, None)
 
 
-def _weight(image: Image) -> int:
-    return len(image.data) + OVERHEAD
+def _weight(kept: Kept) -> int:
+    return len(kept.image.data) + OVERHEAD
 
 
 def _heard(task: asyncio.Task[Image]) -> None:

@@ -78,6 +78,11 @@ def _matched(name: str, pattern: str) -> str | None:
     return found[1].strip("/") or None if found else None
 
 
+def stands_for(alias: str, name: str) -> bool:
+    """Say whether *name* is meant by *alias*, which may be a pattern."""
+    return alias == name or ("*" in alias and _matched(name, alias) is not None)
+
+
 def _only(models: Mapping[str, ModelSettings]) -> str | None:
     return next(iter(models)) if len(models) == 1 and "*" not in next(iter(models)) else None
 

@@ -31,6 +31,7 @@ from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
 from gateway.late_storing import LAST_TRY, LateStoring
 from gateway.memory import make_memory
+from gateway.names import stands_for
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
@@ -116,7 +117,7 @@ class Runtime:
             self.jobs.on_amended = self._records.ended
         self.jobs.on_end.append(self.late.ended)
         self.observing.open()
-        self._sweeper = asyncio.create_task(care(self.storages))
+        self._sweeper = asyncio.create_task(care(self.storages, self.derived.sweep))
 
     async def _enter(self, component: object, name: str) -> None:
         try:
@@ -168,8 +169,9 @@ class Runtime:
         """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
         found = self._named(name, (known for known in self.settings.models if "*" in known or caller.may_use(known)))
         # A key may be limited to an alias; a name that only the default model stands in for opens nothing.
-        alias = name in self.settings.models[found.recipe].aliases and caller.may_use(name or "")
-        if not (caller.may_use(found.public) or alias):
+        asked, aliases = (name or "").strip(), self.settings.models[found.recipe].aliases
+        aliased = caller.may_use(asked) and any(stands_for(alias, asked) for alias in aliases)
+        if not (caller.may_use(found.public) or aliased):
             raise PermissionError_(f"this key may not use the model {found.public!r}", param="model")
         return found
 

@@ -57,7 +57,8 @@ class Transform:
 
         if cache is None:
             return await made()
-        return await cache.get(found.meta.key, found.meta.sha256, replace(self, negotiated=False), made)
+        meta, params = found.meta, replace(self, negotiated=False)
+        return await cache.get(meta.key, meta.sha256, params, made, meta.expires)
 
 
 def read_transform(query: Mapping[str, str], sizes: Iterable[int]) -> Transform:

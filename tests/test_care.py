@@ -123,7 +123,7 @@ async def test_one_storage_in_trouble_keeps_no_other_from_its_turn(ill, caplog):
             raise self.error
 
     storages = {"down": Broken(StorageDownError("no answer")), "faulty": Broken(KeyError("x")), "good": ill}
-    task = asyncio.create_task(care(storages, every=0))
+    task = asyncio.create_task(care(storages, lambda: None, every=0))
     await until(lambda: len(swept) >= 6)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from gateway.derive import DerivedCache, derive
-from gateway.errors import NotAnImageError, RequestError
+from gateway.errors import NotAnImageError, RequestError, UnavailableError
 from gateway.values import Image, Size
 
 
@@ -155,6 +155,52 @@ async def test_a_deleted_picture_is_forgotten():
     await cache.get("k", "e", 1, maker(calls))
 
     assert len(calls) == 2
+
+
+async def test_a_copy_ends_with_its_picture():
+    """What has expired takes no memory, whether or not another copy is made."""
+    now = [1_000.0]
+    cache, calls = DerivedCache(10_000, clock=lambda: now[0]), []
+    await cache.get("k", "e", 1, maker(calls), expires=1_030.0)
+    await cache.get("kept", "e", 1, maker(calls))
+    await cache.get("k", "e", 1, maker(calls), expires=1_030.0)
+    now[0] = 1_030.0
+    cache.sweep()
+
+    assert len(calls) == 2
+    assert [name[0] for name in cache._kept] == ["kept"]
+    await cache.get("k", "e", 1, maker(calls), expires=1_060.0)
+    assert len(calls) == 3
+
+
+async def test_what_nobody_waits_for_any_more_is_not_made():
+    """A stranger who asks for many copies and leaves holds up nobody."""
+    cache, calls, gate = DerivedCache(10_000, together=1), [], asyncio.Event()
+    begun = asyncio.create_task(cache.get("begun", "e", 1, maker(calls, gate)))
+    left = [asyncio.create_task(cache.get(str(i), "e", 1, maker(calls, gate))) for i in range(20)]
+    await asyncio.sleep(0)
+    for reader in left:
+        reader.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    gate.set()
+    await begun
+    await cache.get("next", "e", 1, maker(calls))
+
+    assert len(calls) == 2
+
+
+async def test_too_many_who_wait_are_refused():
+    """A copy that somebody waits for already is none too many."""
+    cache, gate = DerivedCache(10_000), asyncio.Event()
+    readers = [asyncio.create_task(cache.get(str(i), "e", 1, maker([], gate))) for i in range(64)]
+    await asyncio.sleep(0)
+    with pytest.raises(UnavailableError, match="too many copies"):
+        await cache.get("another", "e", 1, maker([], gate))
+    readers.append(asyncio.create_task(cache.get("3", "e", 1, maker([], gate))))
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert len(await asyncio.gather(*readers)) == 65
 
 
 async def test_closing_stops_the_work():

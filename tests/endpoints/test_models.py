@@ -116,3 +116,14 @@ async def test_a_key_may_be_limited_to_an_alias(aiohttp_server, tmp_path):
 
     assert (await gateway.post("/v1/images/generations", {**asked, "model": "flux-fast"}, headers=MINE)).status == 200
     assert (await gateway.post("/v1/images/generations", {**asked, "model": "flux"}, headers=MINE)).status == 403
+
+
+async def test_a_key_may_be_limited_to_an_alias_that_is_a_pattern(aiohttp_server, tmp_path):
+    """What the pattern stands for is open to it by such a name, and by no other."""
+    yaml = YAML.replace("flux-fast]", 'flux-fast, "quick-*"]').replace('["flux*"]', '["quick-*"]')
+    gateway = await start(aiohttp_server, yaml, tmp_path)
+    quick = await gateway.post("/v1/images/generations", {"prompt": "a fox", "model": "quick-1"}, headers=MINE)
+    direct = await gateway.post("/v1/images/generations", {"prompt": "a fox", "model": "flux"}, headers=MINE)
+
+    assert quick.status == 200, quick.text
+    assert direct.status == 403
