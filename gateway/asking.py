@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gateway.contracts import Report, Work
+from gateway.deadline import is_stopped
 from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, PluginError, UpstreamError
 from gateway.places import Waiter
@@ -89,8 +90,7 @@ async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[I
     except GatewayError:
         raise
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if telling.job.done or task is None or task.cancelling():
+        if telling.job.done or is_stopped():
             raise
         log.error("backend %s was cancelled by a fault of its own", target.name)
         raise _fault("the plugin was cancelled by a fault of its own", telling.sent) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from sys import getsizeof
 
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import BusyError, GatewayError, UpstreamError
 from gateway.fairness import Shelf
 from gateway.job import Job
 
@@ -14,6 +14,8 @@ KEPT = 10_000
 WORDS = 128 * 2**20
 """Bytes of words (prompts, mostly) that remembered jobs may hold together."""
 OVERHEAD = 2_000
+EVENT = 380
+"""Bytes that an event takes besides its words."""
 
 
 class Finished:
@@ -49,7 +51,7 @@ def _weight(job: Job) -> int:
     words = [job.original, job.request.prompt, job.request.negative_prompt or "", *job.request.unknown]
     if job.result:
         words += [job.result.prompt, *(picture.revised_prompt or "" for picture in job.result.pictures)]
-    return OVERHEAD + sum(map(getsizeof, words))
+    return OVERHEAD + EVENT * len(job.events) + sum(map(getsizeof, words))
 
 
 def remembered_error(error: GatewayError | None, sent: bool) -> GatewayError | None:
@@ -64,4 +66,6 @@ def remembered_error(error: GatewayError | None, sent: bool) -> GatewayError | N
 
 
 def _unpaid(error: GatewayError) -> bool:
+    if isinstance(error, BusyError):
+        return True
     return isinstance(error, UpstreamError) and (error.retryable or error.billed is False or not error.sent)

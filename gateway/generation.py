@@ -62,6 +62,8 @@ class Generation:
         """
         receipt, telling = work.receipt, Telling(job, work)
         choices = self._router.order(work.request, targets)
+        # Whose line is full would refuse at once: it stands behind the others.
+        choices.sort(key=lambda choice: self._places.is_full(choice[0].backend_name, work.caller.name))
         for place, (target, plan) in enumerate(choices):
             receipt = planned(receipt, target, plan)
             telling.begin()
@@ -136,6 +138,9 @@ class Generation:
     async def _call(
         self, telling: Telling, target: Target, plan: Plan, request: ImageRequest
     ) -> list[Image | GatewayError]:
+        if telling.job.done:
+            # A plugin has swallowed its cancelling: what has ended takes no place and sends nothing.
+            raise asyncio.CancelledError("the job has ended")
         if target.backend_name in self._places:
             async with self._places.place(target.backend_name, telling.work.caller.name, telling.job) as waited:
                 if waited:
@@ -161,7 +166,7 @@ class Generation:
         if wanted or kind:
             quality = plan.compression
             return await asyncio.to_thread(
-                finish, image, size=wanted, fit=plan.fit, output_format=kind, quality=quality
+                finish, image, size=wanted, fit=plan.fit, output_format=kind, quality=quality, pixels=self.pixels
             )
         return image
 
@@ -186,7 +191,7 @@ def _failure(target: Target, error: GatewayError, final: bool) -> dict[str, Any]
 
 
 def _is_unpaid(answer: object) -> bool:
-    return isinstance(answer, UpstreamError) and answer.billed is False
+    return isinstance(answer, BusyError) or (isinstance(answer, UpstreamError) and answer.billed is False)
 
 
 def _worst(failures: list[GatewayError]) -> GatewayError:

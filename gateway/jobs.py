@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * 2**20
 """Bytes of pictures that no storage has, kept in memory until their callers have claimed them or newer ones come."""
 
-IN_HAND = {"generated", "storing"}
+IN_HAND = {"generated", "storing", "stored"}
 KEEPING = 60.0
 """Seconds (its limit once more, if that is less) that a job has when its pictures are there: they are paid for."""
 
@@ -280,6 +280,8 @@ class Jobs:
 
     def _step_aside(self, job: Job) -> None:
         """Let another job have the place, and no time pass, while this one waits for its backend."""
+        if job.done or job.aside:
+            return
         if job.timer:
             job.timer.cancel()
         self._admission.step_aside(job)
@@ -292,7 +294,7 @@ class Jobs:
         for job in self._finished.surplus(time.time()):
             del self._jobs[job.id]
             self._unstored.take(job)
-            job.forget_bytes(all_of_them=True)
+            _give_up(job, "its job is forgotten")
             self._claims.forget(job)
 
     def _lighten(self, job: Job) -> None:
@@ -303,8 +305,12 @@ class Jobs:
             while self._unstored.weight > UNSTORED:
                 given_up = self._unstored.surplus()
                 self._unstored.take(given_up)
-                given_up.forget_bytes(all_of_them=True)
-                if given_up.has_lost:
-                    log.error(
-                        "job %s: its picture is lost: no storage has taken it, and its memory is needed", given_up.id
-                    )
+                _give_up(given_up, "its memory is needed")
+
+
+def _give_up(job: Job, why: str) -> None:
+    """Let go of all bytes of a job, and say so if a picture is nowhere any more."""
+    lost = job.has_lost
+    job.forget_bytes(all_of_them=True)
+    if job.has_lost and not lost:
+        log.error("job %s: its picture is lost: no storage has taken it, and %s", job.id, why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gateway.contracts import Middleware, Optimizer, Proceed, Stage, Storage, Work
-from gateway.deadline import within
+from gateway.deadline import is_stopped, within
 from gateway.errors import GatewayError, PluginError, UpstreamError
 from gateway.generation import Generation
 from gateway.imaging import inspect
@@ -101,6 +102,10 @@ class Pipeline:
                 work = _unoptimized(work, name, f"it did not answer within {OPTIMIZE_TIMEOUT:g} s")
             except GatewayError as error:
                 work = _unoptimized(work, name, error.message)
+            except asyncio.CancelledError:
+                if is_stopped():
+                    raise
+                work = _unoptimized(work, name, "it was cancelled by a fault of its own")
             except Exception:
                 log.exception("optimizer %s failed", name)
                 work = _unoptimized(work, name, "it failed by a fault of its own")
@@ -134,6 +139,10 @@ def _around(stage: Stage, name: str, middleware: Middleware, inner: Proceed) -> 
             done = await middleware.around(stage, work, inner)
         except GatewayError:
             raise
+        except asyncio.CancelledError as error:
+            if is_stopped():
+                raise
+            raise PluginError(f"middleware {name!r} was cancelled by a fault of its own") from error
         except Exception as error:
             log.exception("middleware %s failed", name)
             raise PluginError(f"middleware {name!r} failed at the stage {stage!r}; see the gateway's log") from error

@@ -17,6 +17,7 @@ class Waiter(Protocol):
     """A job, as far as it waits for a backend; *step_aside* frees its place among the running jobs meanwhile."""
 
     id: str
+    sent: bool
 
     @property
     def watched(self) -> bool: ...
@@ -52,6 +53,7 @@ class Places:
         self._backends = {name: _Backend(Line(count)) for name, count in per_backend.items()}
         self._most = most
         self._calling: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
         self._aside: set[str] = set()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -60,7 +62,7 @@ class Places:
 
     def refuse_when_full(self, backends: Collection[str], caller: str) -> None:
         """Raise `BusyError` if a job of *caller* could not even wait, whichever of *backends* it took."""
-        if backends and all(name in self._backends and self._is_full(name, caller) for name in backends):
+        if backends and all(self.is_full(name, caller) for name in backends):
             raise self._busy(next(iter(backends)))
 
     @property
@@ -89,17 +91,20 @@ class Places:
             yield waited
             backend.pace.note(time.monotonic() - began)
         finally:
-            self._calling[job.id] -= 1
-            if not self._calling[job.id]:
-                del self._calling[job.id]
+            _count(self._calling, job.id, -1)
             self._leave(backend, caller)
+            if job.id in self._waiting and job.id not in self._calling and job.id not in self._aside:
+                # Whoever waits for the next of its calls holds no running place either: others need one for this.
+                self._aside.add(job.id)
+                job.step_aside()
 
     async def _take(self, name: str, backend: _Backend, caller: str, job: Waiter) -> bool:
-        begun = job.id in self._calling or job.id in self._aside
-        if not begun and self._is_full(name, caller):
+        begun = job.id in self._calling or job.id in self._waiting
+        if not (begun or job.sent) and self.is_full(name, caller):
             raise self._busy(name)
         turn = _Turn(job, caller, asyncio.get_running_loop().create_future())
         waits = not backend.line.enter(caller, turn)
+        _count(self._waiting if waits else self._calling, job.id, 1)
         if waits:
             turn.told = backend.line.position(turn)
             job.tell("queued", {"position": turn.told, "backend": name})
@@ -113,10 +118,11 @@ class Places:
                 self._aside.discard(job.id)
                 if turn.ready.cancelled() or not turn.ready.done():
                     backend.line.give_up(turn)
+                    _count(self._waiting, job.id, -1)
                 else:
+                    _count(self._calling, job.id, -1)
                     self._leave(backend, caller)
                 raise
-        self._calling[job.id] = self._calling.get(job.id, 0) + 1
         return waits
 
     def _leave(self, backend: _Backend, caller: str) -> None:
@@ -126,10 +132,13 @@ class Places:
                 # It was cancelled and has not come to give its turn up itself.
                 backend.line.leave(turn.caller)
             else:
+                _count(self._waiting, turn.job.id, -1)
+                _count(self._calling, turn.job.id, 1)
                 turn.ready.set_result(None)
 
-    def _is_full(self, name: str, caller: str) -> bool:
-        return not self._backends[name].line.has_room(caller, self._most)
+    def is_full(self, name: str, caller: str) -> bool:
+        """Say whether a job of *caller* could not even wait for the backend."""
+        return name in self._backends and not self._backends[name].line.has_room(caller, self._most)
 
     def _busy(self, name: str) -> BusyError:
         line, pace = self._backends[name].line, self._backends[name].pace
@@ -157,3 +166,10 @@ class Places:
         if self._ticker:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
+
+
+def _count(counts: dict[str, int], name: str, step: int) -> None:
+    """Count up or down, and forget whatever has come to nothing."""
+    counts[name] = counts.get(name, 0) + step
+    if not counts[name]:
+        del counts[name]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gateway.contracts import Middleware, Storage, Work
-from gateway.deadline import within
+from gateway.deadline import is_stopped, within
 from gateway.errors import PictureTooLargeError, PluginError, StorageDownError, StorageError
 from gateway.job import Job
 from gateway.values import Image, Picture, PictureMeta
@@ -74,6 +74,11 @@ async def put(storage: Storage, meta: PictureMeta, data: bytes, seconds: float =
         raise
     except TimeoutError:
         raise StorageDownError("the storage took too long") from None
+    except asyncio.CancelledError as error:
+        if is_stopped():
+            raise
+        log.error("the storage was cancelled by a fault of its own")
+        raise StorageError("the storage was cancelled by a fault of its own; see the gateway's log") from error
     except Exception as error:
         log.exception("the storage failed")
         raise StorageError("the storage failed by a fault of its own; see the gateway's log") from error

@@ -112,6 +112,8 @@ class Around:
             raise RuntimeError(f"at {stage}")
         if self.does == "hang":
             await asyncio.Event().wait()
+        if self.does == "cancel":
+            raise asyncio.CancelledError
         return answers[self.does]
 
 
@@ -124,6 +126,11 @@ class Writer:
     async def optimize(self, request):
         if self.does == "raise":
             raise RuntimeError("no")
+        if self.does == "cancel":
+            raise asyncio.CancelledError
+        if self.does == "swallow":
+            await swallowing()
+            return request.prompt
         answers = {"none": None, "number": 5, "empty": "", "nul": "a\0b", "long": "x" * 100_000, "list": ["a"]}
         return answers[self.does]
 
@@ -137,6 +144,8 @@ class Store:
     async def put(self, meta, data):
         if self.does == "raise":
             raise RuntimeError("disk on fire")
+        if self.does == "cancel":
+            raise asyncio.CancelledError
         if self.does == "full":
             raise StorageError("full", code="storage_full")
         if self.does == "down":
@@ -284,7 +293,7 @@ async def test_a_backend_that_hangs_is_cut_at_the_deadline(made, does):
 
 
 @pytest.mark.parametrize("stage", ["job", "optimize", "generate", "attempt", "store"])
-@pytest.mark.parametrize("does", ["raise", "none", "true", "text", "hang"])
+@pytest.mark.parametrize("does", ["raise", "cancel", "none", "true", "text", "hang"])
 async def test_a_middleware_that_breaks_is_named_at_every_stage(made, stage, does):
     """During a stream it is told in the stream: one status line, one error, the end."""
     more = f"middlewares: {{mine: {{use: around, at: {stage}, does: '{does}'}}}}\njobs: {{timeout: 0.2}}\n"
@@ -297,7 +306,7 @@ async def test_a_middleware_that_breaks_is_named_at_every_stage(made, stage, doe
     assert error_of(stream)["code"] == plain.error["code"]
 
 
-@pytest.mark.parametrize("does", ["raise", "none", "number", "empty", "nul", "long", "list"])
+@pytest.mark.parametrize("does", ["raise", "cancel", "none", "number", "empty", "nul", "long", "list"])
 async def test_an_optimizer_that_fails_costs_nobody_the_picture(made, does):
     """The caller's own words are drawn, and the receipt says so."""
     gateway = await made(more=f"optimizers: {{pen: {{use: writer, does: '{does}'}}}}\n", model=", optimizers: [pen]")
@@ -308,7 +317,7 @@ async def test_an_optimizer_that_fails_costs_nobody_the_picture(made, does):
     assert "pen" in str(answer.json["gateway"]["receipt"]["notes"])
 
 
-@pytest.mark.parametrize("does", ["raise", "full", "down", "none", "text"])
+@pytest.mark.parametrize("does", ["raise", "cancel", "full", "down", "none", "text"])
 async def test_a_storage_that_fails_loses_no_paid_picture(made, monkeypatch, does):
     """Whoever asked for the bytes gets them; a link cannot be given yet, and is not to be paid for twice."""
     monkeypatch.setattr("gateway.storing.STORE_TRIES", (0.0, 0.0, 0.0))
@@ -322,6 +331,23 @@ async def test_a_storage_that_fails_loses_no_paid_picture(made, monkeypatch, doe
     for answer in (link, chat):
         assert (answer.status, answer.error["code"]) == (503, "image_not_stored"), answer.text
         assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_an_optimizer_that_swallows_its_cancelling_brings_no_job_back(made):
+    """The job was cancelled, and told so: nothing is sent for it, and its place is free once."""
+    more = "optimizers: {pen: {use: writer, does: swallow}}\njobs: {per_backend: {one: 1}}\n"
+    gateway = await made("wait", more=more, model=", optimizers: [pen]")
+    ahead = await gateway.post("/v1/images/generations", {"prompt": "ahead", "optimize": False, "async": True})
+    job = await gateway.post("/v1/images/generations", {"prompt": "a fox", "async": True})
+    gone = await gateway.ask("DELETE", f"/v1/jobs/{job.json['id']}")
+    await asyncio.sleep(1.7)
+    backend(gateway).gone.set()
+    await gateway.get(f"/v1/jobs/{ahead.json['id']}/events")
+
+    assert gone.json["status"] == "cancelled"
+    assert (await gateway.get(f"/v1/jobs/{job.json['id']}")).json["status"] == "cancelled"
+    assert backend(gateway).calls == ["ahead"]
+    assert gateway.runtime.jobs.counts == {"running": 0, "waiting": 0}
 
 
 @pytest.mark.parametrize("does", ["raise", "hang"])

@@ -27,6 +27,7 @@ from gateway.fetch import Fetcher
 from gateway.generation import Generation
 from gateway.job import Job
 from gateway.pipeline import Pipeline, Recipe
+from gateway.places import Places
 from gateway.routing import Router, Target
 from gateway.settings import Fetch, ModelSettings, TargetSettings
 from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Result, StoredPicture
@@ -158,7 +159,7 @@ async def run(
         optimizers or {},
         around,
     )
-    generation = Generation(Router(chance=lambda: 0.0), Fetcher(Fetch()), 50_000_000, {})
+    generation = Generation(Router(chance=lambda: 0.0), Fetcher(Fetch()), 50_000_000, Places({}, 0))
     return await Pipeline(generation).run(job, recipe), job
 
 

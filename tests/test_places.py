@@ -19,6 +19,7 @@ class Ticket:
     def __init__(self, name: str) -> None:
         self.id = name
         self.watched = True
+        self.sent = False
         self.told: list[tuple[str, Mapping[str, Any]]] = []
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:

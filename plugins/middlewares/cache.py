@@ -109,7 +109,8 @@ class Cache:
             done = await proceed(work)
             if done.pictures and all(picture.data for picture in done.pictures):
                 made = Made(done.pictures, done.request.prompt, done.receipt)
-                self._remember(key, made)
+                if len(made.pictures) >= work.request.n:
+                    self._remember(key, made)
             return done
         finally:
             del self._drawing[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from gateway import (
     StateOption,
     Taken,
     UnavailableError,
+    UpstreamError,
     Work,
     hookimpl,
     make_counters,
@@ -131,9 +131,10 @@ class Limits:
 
 def _may_cost(error: BaseException, work: Work) -> bool:
     """Say whether a paid call may have gone out: a job that is cut off in its middle has no error that knows it."""
-    if isinstance(error, asyncio.CancelledError):
-        return work.sent()
-    return bool(getattr(error, "sent", False))
+    if isinstance(error, UpstreamError):
+        return error.sent
+    # Of a picture that was drawn and then spoilt or not stored the error knows nothing.
+    return work.sent() and not isinstance(error, RequestError | BusyError)
 
 
 def _words(rate: Rate) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.capabilities import Capabilities
+from gateway.contracts import Report
+from gateway.errors import BusyUpstreamError
+from gateway.values import Image, ImageRequest, Size
 from tests.gateways import STORAGES, Gateway, start
-from tests.painters import DRAW, HELD, TWO_CALLERS, finished, later, other, painter, until
+from tests.painters import DRAW, HELD, PICTURE, TWO_CALLERS, finished, later, other, painter, until
 
 TWO_BACKENDS = (
     TWO_CALLERS
@@ -108,3 +114,85 @@ async def test_who_waits_for_a_backend_can_be_cancelled(aiohttp_server: Any, tmp
     assert len(painter(town).requests) == 2
     assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
     assert (await town.draw("another", model="held")).status == 200
+
+
+@dataclass
+class OneByOne:
+    """Makes one picture a call."""
+
+    calls: int = field(init=False, default=0)
+
+    def capabilities(self, model: str) -> Capabilities:
+        return Capabilities(sizes=(Size(64, 64),), count=1)
+
+    async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
+        report.sending()
+        self.calls += 1
+        await asyncio.sleep(0.02)
+        return [Image(PICTURE)]
+
+
+@pytest.mark.parametrize("limits", ["running: 2", "running: 64, per_caller: 2", "running: 1"])
+async def test_jobs_of_many_calls_do_not_wait_for_each_other_for_ever(
+    aiohttp_server: Any, tmp_path: Path, limits: str
+) -> None:
+    """Who waits for the next of its calls holds no running place, which the one whose turn it is needs."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "backends: {painter: {use: one_by_one}}\nmodels: {held: {backends: [{backend: painter}]}}\n"
+        + f"jobs: {{{limits}, per_backend: {{painter: 1}}, timeout: 8s}}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+    jobs = [await later(town, n=5) for _ in range(3)]
+    ends = [await finished(town, identity) for identity in jobs]
+    backend: Any = town.runtime.backends["painter"]
+
+    assert [end["status"] for end in ends] == ["completed"] * 3
+    assert [len(end["result"]["data"]) for end in ends] == [5, 5, 5]
+    assert backend.calls == 15
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
+async def test_a_full_line_is_the_next_targets_turn(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Nothing was sent: what stands idle beside it draws."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "backends: {painter: {use: held}, idle: {use: held, delay: 1ms}}\n"
+        + "models: {held: {backends: [{backend: painter}, {backend: idle, weight: 0}]}}\n"
+        + "jobs: {waiting: 1, per_backend: {painter: 1}}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    jobs = [await later(town) for _ in range(2)]
+    await until(lambda: len(painter(town).requests) == 1)
+    answers = [await town.draw("a fox", model="held") for _ in range(3)]
+    painter(town).free.set()
+    idle: Any = town.runtime.backends["idle"]
+
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert len(idle.requests) == 3
+    assert [(await finished(town, identity))["status"] for identity in jobs] == ["completed"] * 2
+
+
+async def test_a_full_line_met_on_the_way_is_waited_in(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Something was sent for the job already: it is not refused for want of room in the next target's line."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "backends: {first: {use: held, delay: 1ms}, painter: {use: held}}\n"
+        + "models: {held: {backends: [{backend: first}, {backend: painter, weight: 0}]}, "
+        + "full: {backends: [{backend: painter}]}}\n"
+        + "jobs: {waiting: 1, per_backend: {painter: 1}}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    jobs = [await later(town, model="full") for _ in range(2)]
+    await until(lambda: len(painter(town).requests) == 1)
+    first: Any = town.runtime.backends["first"]
+    first.faults.append(BusyUpstreamError("busy"))
+    waits = await later(town)
+    await until(lambda: first.requests and not first.faults)
+    painter(town).free.set()
+
+    assert [(await finished(town, identity))["status"] for identity in (*jobs, waits)] == ["completed"] * 3
+    assert [len(first.requests), len(painter(town).requests)] == [1, 3]

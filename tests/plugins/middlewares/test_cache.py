@@ -151,6 +151,15 @@ async def test_what_cannot_be_given_again_is_not_remembered(painter):
     assert painter.paid == 2
 
 
+async def test_what_is_not_whole_is_not_remembered():
+    """One of two pictures came: whoever asks again may get both."""
+    cache, painter = make(), Painter()
+    for _ in range(2):
+        await draw(cache, painter, replace(SEEDED, n=2))
+
+    assert painter.paid == 2
+
+
 async def test_memory_is_bounded():
     """The bytes of all remembered pictures stay below the limit."""
     cache, painter = make(memory=20_000), Painter(data=b"x" * 5_000)

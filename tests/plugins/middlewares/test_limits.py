@@ -7,7 +7,17 @@ from gateway_plugins.middlewares.limits import Limits
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import BusyError, Caller, ImageRequest, Middleware, Rate, RequestError, UpstreamTimeoutError, Work
+from gateway import (
+    BusyError,
+    Caller,
+    ImageRequest,
+    Middleware,
+    Rate,
+    RequestError,
+    StorageError,
+    UpstreamTimeoutError,
+    Work,
+)
 
 
 class Clock:
@@ -130,6 +140,23 @@ async def test_a_job_cut_off_after_sending_is_counted(sent):
             await draw(limits)
     else:
         await draw(limits)
+
+
+@pytest.mark.parametrize(("sent", "left"), [(True, 0), (False, 1)])
+async def test_a_picture_that_was_drawn_and_not_stored_is_counted(sent, left):
+    """The storage's error does not know whether something was paid; the work does."""
+
+    async def failing(work):
+        raise StorageError("full")
+
+    limits = make("1/hour")
+    with pytest.raises(StorageError):
+        await draw(limits, proceed=failing, sent=sent)
+    if left:
+        await draw(limits)
+    else:
+        with pytest.raises(BusyError):
+            await draw(limits)
 
 
 async def test_calls_side_by_side_are_counted_at_once():
