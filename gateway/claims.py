@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from gateway.errors import ConflictError
+from gateway.errors import BusyError, ConflictError
 from gateway.job import Job
 
 RETRY_WINDOW = 120.0
@@ -34,8 +34,9 @@ class Claims:
             raise ConflictError(
                 f"the Idempotency-Key {key!r} was used for a different request; use a new key", param="Idempotency-Key"
             )
-        # What failed without being paid for may be tried anew; anything else is answered as it was.
-        return None if job.error and not _lost(job) else job
+        # What failed without being paid for may be tried anew; anything else is answered as it was. So is a failure of
+        # which an SDK saw but its connection cut: it asks again to hear of it.
+        return None if job.error and not (_lost(job) or (again and job.untold)) else job
 
     def words_of(self, caller: str, fingerprint: str) -> tuple[str, str] | None:
         """Give the optimized words of the job that this body has started before, if it failed and cost nothing else.
@@ -73,5 +74,5 @@ class Claims:
 
 
 def _lost(job: Job) -> bool:
-    paid = getattr(job.error, "billed", None) is not False
+    paid = getattr(job.error, "billed", None) is not False and not isinstance(job.error, BusyError)
     return bool(job.error and job.sent and job.error.again is False and paid)

@@ -53,6 +53,7 @@ class Job:
         "state",
         "task",
         "timer",
+        "untold",
         "webhook",
         "words",
     )
@@ -85,6 +86,7 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.readers = 0
+        self.untold = False
         self._watchers: list[asyncio.Future[None]] = []
         self._enders: list[asyncio.Future[None]] = []
         self._dismissed: dict[asyncio.Task[Any], GatewayError] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -98,10 +99,12 @@ def read_prompt(text: str, ratios: Mapping[str, Size], default: Size, legacy: bo
 
 def _read_last(text: str, ratios: Mapping[str, Size], default: Size, flags: frozenset[str]) -> PromptReading:
     quoted = [found.span() for found in QUOTED.finditer(text) if found.span() != (0, len(text))]
+    starts = [start for start, _ in quoted]
     chosen: tuple[re.Match[str], str] | None = None
     for found in RATIO.finditer(text):
         ratio = unicodedata.normalize("NFKC", f"{found['width']}:{found['height']}")
-        drawn = any(start < found.start("width") < end for start, end in quoted)
+        before = bisect_left(starts, found.start("width")) - 1
+        drawn = before >= 0 and found.start("width") < quoted[before][1]
         if ratio in ratios and not drawn and not _is_time(text, found, ratio):
             chosen = (found, ratio)
     if chosen is None:

@@ -139,7 +139,7 @@ def listed(models: Collection[str]) -> str:
 def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> None:
     server = runtime.settings.server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
-    base = server.public_url or f"http://{host}:{port}"
+    base = (server.public_url or f"http://{host}:{port}").rstrip("/")
     for warning in filter(None, (*runtime.warnings, runtime.memory.warning())):
         log.warning("%s", warning)
     if not runtime.settings.proxy.keys:

@@ -19,6 +19,7 @@ from gateway.settings import Server
 
 LARGE = 2**20
 """Bytes of a body from which memory is looked at before it is read."""
+MOST_PARTS = 100_000
 HOW = frozenset({"async", "webhook"})
 PLAIN = ("", "identity")
 STEP = 2**16
@@ -111,6 +112,9 @@ def parse_json(body: bytes) -> dict[str, Any]:
     """Parse a JSON object or say what is wrong with it."""
     if not body.strip():
         raise RequestError("the body is empty; send a JSON object", code="invalid_json")
+    if len(body) > LARGE and body.count(b"[") + body.count(b"{") > MOST_PARTS:
+        # Each takes sixty bytes of memory and more; no call needs so many, and base64 has neither letter.
+        raise RequestError(f"the body has more than {MOST_PARTS} lists and objects", code="invalid_json")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -17,8 +17,9 @@ from gateway.settings import RATIOS, Chat
 from gateway.values import ImageRequest
 
 PLUMBING = {"messages", "stream", "stream_options", "model", "n", "user", "prompt"}
-PICTURE_PARTS = {"image_url", "input_image"}
-TEXT_PARTS = {"text", "input_text"}
+PICTURE_PARTS = ("image_url", "input_image")
+TEXT_PARTS = ("text", "input_text")
+OTHER_SIDE = {"height": "width", "width": "height"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +131,12 @@ def _picture_parameters(body: Mapping[str, Any], chat: Chat, reading: PromptRead
         try:
             request = image_request(asked, chat, reading.prompt)
         except RequestError as error:
-            if error.param == "model" or error.param not in asked:
+            # Of a width without a height, the height is what is complained of.
+            culprit = error.param if error.param in asked else OTHER_SIDE.get(error.param or "")
+            if culprit == "model" or culprit not in asked:
                 raise
-            broken.append(error.param)
-            del asked[error.param]
+            broken.append(culprit)
+            del asked[culprit]
         else:
             size = reading.size if reading.aspect_ratio or not request.size else request.size
             ratio = reading.aspect_ratio or request.aspect_ratio

@@ -123,8 +123,9 @@ async def _read_multipart(request: web.Request, server: Server) -> Form:
         async with asyncio.timeout(server.body_timeout):
             async for part in await request.multipart():
                 count += 1
-                if not isinstance(part, BodyPartReader) or not part.name:
-                    raise RequestError("every part of the form needs a name of its own", code="invalid_body")
+                if not isinstance(part, BodyPartReader) or not part.name or not part.name.isprintable():
+                    # A name that is not UTF-8 has come as surrogates, which cannot be written anywhere.
+                    raise RequestError("every part of the form needs a printable name of its own", code="invalid_body")
                 data = await _read_part(part, server.max_body - size)
                 size += len(data)
                 if count > MOST_FIELDS:

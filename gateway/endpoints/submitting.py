@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.endpoints.answers import CALLER, REQUEST_ID, error_json, json_response, public_base
 from gateway.endpoints.body import fingerprint
@@ -118,8 +118,12 @@ def explained(
 
 def wants_async(request: web.Request, body: Mapping[str, Any]) -> bool:
     """Say whether the caller wants to come back later: ``"async": true`` or ``Prefer: respond-async``."""
-    prefer = request.headers.get("Prefer")
-    return bool_field(body, "async") or bool(prefer and RESPOND_ASYNC.search(prefer))
+    return bool_field(body, "async") or bool(RESPOND_ASYNC.search(_preferred(request)))
+
+
+def _preferred(request: web.Request) -> str:
+    """Give all lines of Prefer as the one list that they are (RFC 7240)."""
+    return ", ".join(request.headers.getall("Prefer", ()))
 
 
 async def waited(
@@ -165,7 +169,7 @@ async def _made(job: Job, make: Make, instead: Instead) -> Any:
 
 def _patience(request: web.Request, most: float) -> float:
     """Give the seconds that a caller who would come back waits for the answer itself first (RFC 7240 ``wait``)."""
-    found = WAIT.search(request.headers.get("Prefer", ""))
+    found = WAIT.search(_preferred(request))
     return min(float(found[1]), most or MOST_PATIENCE) if found else 0.0
 
 
@@ -179,6 +183,9 @@ def accepted(request: web.Request, runtime: Runtime, job: Job) -> web.Response:
 async def _kept_alive(request: web.Request, job: Job, made: Made, seconds: float) -> web.StreamResponse:
     """Send white space before the JSON, so that proxies see a living connection."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", "X-Accel-Buffering": "no"})
+    if request.version < HttpVersion11:
+        # Without chunks only the connection's end is the answer's end.
+        response.force_close()
     await response.prepare(request)
     with suppress(GatewayError):
         while not job.done:
@@ -206,6 +213,7 @@ async def _late(request: web.Request, job: Job, made: Made) -> Any:
         failure = GatewayError(f"an internal error; the gateway's log names it by {job.id}")
     if "x-stainless-lang" not in request.headers:
         return error_json(failure, request[REQUEST_ID])
+    job.untold = True
     if request.transport:
         request.transport.abort()
     return None

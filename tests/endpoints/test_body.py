@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from gateway.endpoints.body import fingerprint
+from gateway.endpoints.body import fingerprint, parse_json
+from gateway.errors import RequestError
 from gateway.memory import statm
 from tests.gateways import drawing_by, start
 
@@ -194,3 +195,10 @@ async def test_a_bomb_takes_no_memory_and_no_time(gateway):
     assert {task.result().status for task in bombs} == {413}
     assert max(waits) < 1
     assert statm()[1] - before < 60 * 2**20
+
+
+def test_a_body_of_lists_is_refused_before_it_takes_memory():
+    """A list of two letters takes sixty bytes and more; base64 has neither bracket nor brace."""
+    with pytest.raises(RequestError, match="more than 100000 lists and objects"):
+        parse_json(b'{"x": [' + b"[]," * 500_000 + b"[]]}")
+    assert parse_json(b'{"image": "' + b"A" * 2**21 + b'", "more": [{}, {}]}')["more"] == [{}, {}]

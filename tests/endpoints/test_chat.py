@@ -625,3 +625,21 @@ async def test_the_receipt_stands_in_the_answer(gateway):
     assert receipt["attempts"][0]["outcome"] == "ok"
     assert plain["job"].startswith("job_")
     assert chunks[-1]["gateway"]["receipt"]["target"] == "up/up-model"
+
+
+@pytest.mark.parametrize("kind", [["text"], {"type": "text"}, 5, None, True])
+async def test_a_part_of_no_kind_is_refused(gateway, kind):
+    """What no set can hold is no fault of the gateway's."""
+    parts = [{"type": kind, "text": "a cat"}]
+    answer = await gateway.post("/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})
+
+    assert (answer.status, answer.error["param"]) == (400, "messages")
+
+
+@pytest.mark.parametrize("sides", [{"width": 512}, {"height": 512}, {"width": "x", "height": 512}, {"width": -1}])
+async def test_half_a_size_never_breaks_a_chat(gateway, sides):
+    """It is dropped, and the receipt says so."""
+    answer = await gateway.chat("a fox", **sides)
+
+    assert answer.status == 200, answer.text
+    assert set(sides) & {change["name"] for change in answer.json["gateway"]["receipt"]["dropped"]}

@@ -522,3 +522,15 @@ async def test_openais_sdk_varies(aiohttp_server: Any, tmp_path: Path) -> None:
 
     assert answer.data is not None
     assert (answer.data[0].url or "").startswith(f"{gateway.base}/image/")
+
+
+@pytest.mark.parametrize("query", ["", "?explain=true"])
+@pytest.mark.parametrize("value", [b"1", b"\xff"])
+async def test_a_field_whose_name_cannot_be_written_is_refused(held: Gateway, query: str, value: bytes) -> None:
+    """Its bytes come as surrogates, which no answer and no log can bear."""
+    part = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    parts = [part % (name, data) for name, data in ((b"prompt", b"a cat"), (b"n\xff", value))]
+    answer = await held.ask("POST", EDITS + query, data=b"".join(parts) + b"--x--\r\n", headers={"Content-Type": FORM})
+
+    assert answer.status == 400, answer.text
+    assert "printable name" in answer.error["message"]

@@ -14,12 +14,19 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.asking import Telling
-from gateway.errors import BusyUpstreamError, ConfigError, UpstreamTimeoutError
+from gateway.errors import (
+    BusyUpstreamError,
+    ConfigError,
+    RateLimitedError,
+    RejectedError,
+    UnreachableError,
+    UpstreamTimeoutError,
+)
 from gateway.job import Job
 from gateway.values import Caller, ImageRequest
 from tests.canaries import UPSTREAM_KEY
 from tests.fake_upstream import FakeUpstream
-from tests.gateways import Gateway, drawing_by, start
+from tests.gateways import CALLER_KEY, Gateway, drawing_by, start
 from tests.painters import DRAW, HELD, PICTURE, finished, holding, later, other, painter, until
 
 LATER = {"Prefer": "respond-async"}
@@ -244,6 +251,63 @@ async def test_a_late_failure_is_told_in_the_body(aiohttp_server: Any, tmp_path:
     assert plain.json["error"]["request_id"] == plain.headers["x-request-id"]
     assert (again.status, again.headers["x-should-retry"]) == (504, "false")
     assert len(painter(gateway).requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (RejectedError("against the rules", sent=True, billed=False), 400),
+        (RateLimitedError("later", retry_after=7), 429),
+        (UnreachableError("no route"), 502),
+    ],
+)
+async def test_an_sdk_hears_of_a_late_failure_that_cost_nothing(
+    aiohttp_server: Any, tmp_path: Path, fault: Exception, status: int
+) -> None:
+    """Cut off, it asks again, and gets that error, not another wait of the same length; a new call is a new try."""
+    yaml = holding("jobs: {keep_alive: 20ms}\n", options=", delay: 100ms")
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    painter(gateway).faults[:] = [fault]
+    sdk = {"x-stainless-lang": "python", "x-stainless-retry-count": "0"}
+    with pytest.raises(aiohttp.ClientError):
+        await gateway.post("/v1/images/generations", DRAW, headers=sdk)
+    again = await gateway.post("/v1/images/generations", DRAW, headers={**sdk, "x-stainless-retry-count": "1"})
+    asked = len(painter(gateway).requests)
+    plain = await gateway.post("/v1/images/generations", DRAW)
+
+    assert again.status == status, again.text
+    assert asked == 1
+    assert plain.status == 200
+    assert len(painter(gateway).requests) == 2
+
+
+async def test_an_old_client_sees_the_end_of_a_late_answer(aiohttp_server: Any, tmp_path: Path) -> None:
+    """HTTP/1.0 knows no chunks: only the end of the connection tells it, whatever it asked to be kept."""
+    yaml = holding("jobs: {keep_alive: 20ms}\n", options=", delay: 100ms")
+    gateway = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    body = b'{"prompt": "a cat", "model": "held"}'
+    writer.write(
+        b"POST /v1/images/generations HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n"
+        b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (CALLER_KEY.encode(), len(body), body)
+    )
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert answer.endswith(b"}")
+
+
+async def test_all_lines_of_prefer_count(aiohttp_server: Any, tmp_path: Path) -> None:
+    """They are one list (RFC 7240)."""
+    gateway = await start(aiohttp_server, holding(), tmp_path, types=HELD)
+    headers = CIMultiDict([("Prefer", "handling=lenient"), ("Prefer", "respond-async")])
+    answer = await gateway.post("/v1/images/generations", DRAW, headers=headers)
+    painter(gateway).free.set()
+
+    assert answer.status == 202
 
 
 async def test_no_optimizer_is_paid_when_all_targets_rest(
