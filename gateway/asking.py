@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -22,7 +23,12 @@ FIELDS = {"data": (bytes,), "url": (str, type(None)), "seed": (int, type(None)),
 
 
 class Sendable(Waiter, Protocol):
-    """The job, as far as this stage minds it."""
+    """The job, as far as this stage minds it.
+
+    *hurry* is asked when its time is over: it stops what is still drawn and says whether some of it is there already.
+    """
+
+    hurry: Callable[[], bool] | None
 
     @property
     def done(self) -> bool: ...

@@ -21,6 +21,7 @@ from gateway.errors import (
     RejectedError,
     RequestError,
     UpstreamError,
+    UpstreamTimeoutError,
 )
 from gateway.fetch import Fetcher
 from gateway.imaging import inspected
@@ -119,14 +120,7 @@ class Generation:
         if len(requests) == 1:
             outcomes = await self._call(telling, target, plan, requests[0])
         else:
-            gate = asyncio.Semaphore(CALLS_AT_ONCE)
-
-            async def one(request: ImageRequest, first: int) -> list[Image | GatewayError]:
-                async with gate:
-                    return await self._call(telling.of_call(first), target, plan, request)
-
-            firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
-            answers = await _each(map(one, requests, firsts))
+            answers = await self._calls(telling, target, plan, requests)
             drawn.unpaid = sum(count for count, answer in zip(plan.calls, answers, strict=True) if _is_unpaid(answer))
             outcomes = [part for answer in answers for part in (answer if isinstance(answer, list) else [answer])]
         drawn.images = [outcome for outcome in outcomes if isinstance(outcome, Image)]
@@ -134,6 +128,39 @@ class Generation:
         if not drawn.images:
             raise _worst(drawn.failures)
         return drawn
+
+    async def _calls(
+        self, telling: Telling, target: Target, plan: Plan, requests: Sequence[ImageRequest]
+    ) -> list[list[Image | GatewayError] | GatewayError]:
+        """Make several calls side by side; when the job's time is over, those that have delivered are enough."""
+        gate, late = asyncio.Semaphore(CALLS_AT_ONCE), False
+
+        async def one(request: ImageRequest, first: int) -> list[Image | GatewayError]:
+            own = telling.of_call(first)
+            try:
+                async with gate:
+                    return await self._call(own, target, plan, request)
+            except asyncio.CancelledError:
+                if not late:
+                    raise
+                message = "it was not there when the time for the job was over"
+                raise UpstreamTimeoutError(message, sent=own.sent, billed=None if own.sent else False) from None
+
+        firsts = [sum(plan.calls[:place]) for place in range(len(requests))]
+        tasks = [asyncio.create_task(one(*call)) for call in zip(requests, firsts, strict=True)]
+
+        def hurry() -> bool:
+            nonlocal late
+            late = any(task.done() and not (task.cancelled() or task.exception()) for task in tasks)
+            for task in tasks if late else ():
+                task.cancel()
+            return late
+
+        telling.job.hurry = hurry
+        try:
+            return await _each(tasks)
+        finally:
+            telling.job.hurry = None
 
     async def _call(
         self, telling: Telling, target: Target, plan: Plan, request: ImageRequest

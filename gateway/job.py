@@ -36,6 +36,7 @@ class Job:
         "error",
         "events",
         "fingerprint",
+        "hurry",
         "id",
         "inline",
         "kept",
@@ -85,6 +86,7 @@ class Job:
         self.words: tuple[str, str] | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.hurry: Callable[[], bool] | None = None
         self.readers = 0
         self.untold = False
         self._watchers: list[asyncio.Future[None]] = []

@@ -228,7 +228,7 @@ class Jobs:
             self._end(job, result=result)
 
     def _expire(self, job: Job, last: bool = False) -> None:
-        if job.events[-1].type in IN_HAND and not last:
+        if not last and (job.events[-1].type in IN_HAND or (job.hurry and job.hurry())):
             seconds = min(KEEPING, self.limits.timeout)
             job.timer = asyncio.get_running_loop().call_later(seconds, self._expire, job, True)
             return

@@ -78,6 +78,7 @@ class Ticket:
     sent: bool = False
     done: bool = False
 
+    hurry: Any = None
     watched: bool = False
     away: list[str] = field(default_factory=list)
 

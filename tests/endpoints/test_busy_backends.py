@@ -118,8 +118,9 @@ async def test_who_waits_for_a_backend_can_be_cancelled(aiohttp_server: Any, tmp
 
 @dataclass
 class OneByOne:
-    """Makes one picture a call."""
+    """Makes one picture a call; those from the one numbered *hangs* on never come."""
 
+    hangs: int = 100
     calls: int = field(init=False, default=0)
 
     def capabilities(self, model: str) -> Capabilities:
@@ -128,7 +129,7 @@ class OneByOne:
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         report.sending()
         self.calls += 1
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02 if self.calls < self.hangs else 60)
         return [Image(PICTURE)]
 
 
@@ -196,3 +197,24 @@ async def test_a_full_line_met_on_the_way_is_waited_in(aiohttp_server: Any, tmp_
 
     assert [(await finished(town, identity))["status"] for identity in (*jobs, waits)] == ["completed"] * 3
     assert [len(first.requests), len(painter(town).requests)] == [1, 3]
+
+
+@pytest.mark.parametrize(("hangs", "status", "came"), [(4, 200, 3), (1, 504, 0)])
+async def test_what_came_in_time_is_given(
+    aiohttp_server: Any, tmp_path: Path, hangs: int, status: int, came: int
+) -> None:
+    """Three of four calls were answered when the job's time was over: they are paid for, and the receipt says so."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + f"backends: {{painter: {{use: one_by_one, hangs: {hangs}}}}}\n"
+        + "models: {held: {backends: [{backend: painter}]}}\njobs: {timeout: 500ms}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+    answer = await town.draw("a fox", model="held", n=4)
+
+    assert answer.status == status, answer.text
+    assert len(answer.json.get("data", [])) == came
+    if came:
+        assert "upstream_timeout" in str(answer.json["gateway"]["receipt"]["notes"])
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
