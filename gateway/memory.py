@@ -82,6 +82,11 @@ class Memory:
             except (OSError, AttributeError):
                 log.debug("this C library has no mallopt")
 
+    def tidy(self) -> None:
+        """Give back to the system, in a thread, what a busy moment took; it holds up others for milliseconds."""
+        if self._freeing is None or self._freeing.done():
+            self._freeing = _in_thread(give_back)
+
     def warning(self) -> str | None:
         """Say so if the limit leaves no room for any work, now at the start."""
         if not self.full:
@@ -98,9 +103,9 @@ class Memory:
         elif self._full and not over:
             log.warning("memory suffices again")
         self._full = over
-        if over and now >= self._free_at and (self._freeing is None or self._freeing.done()):
+        if over and now >= self._free_at:
             self._free_at = now + FREE_EVERY
-            self._freeing = _in_thread(give_back)
+            self.tidy()
 
     def _nearest(self) -> tuple[Limit, int]:
         """Give the limit that is nearest, and what counts against it."""

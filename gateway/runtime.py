@@ -117,7 +117,11 @@ class Runtime:
             self.jobs.on_amended = self._records.ended
         self.jobs.on_end.append(self.late.ended)
         self.observing.open()
-        self._sweeper = asyncio.create_task(care(self.storages, self.derived.sweep))
+        self._sweeper = asyncio.create_task(care(self.storages, self._tidy))
+
+    def _tidy(self) -> None:
+        self.derived.sweep()
+        self.memory.tidy()
 
     async def _enter(self, component: object, name: str) -> None:
         try:

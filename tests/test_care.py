@@ -112,7 +112,7 @@ async def test_a_storage_that_recovered_is_heard_of_without_callers(ill):
 
 async def test_one_storage_in_trouble_keeps_no_other_from_its_turn(ill, caplog):
     """Each is swept in every round; trouble is one line in the log, a fault a stack."""
-    swept = []
+    swept, tidied = [], []
 
     class Broken:
         def __init__(self, error):
@@ -122,9 +122,10 @@ async def test_one_storage_in_trouble_keeps_no_other_from_its_turn(ill, caplog):
             swept.append(self)
             raise self.error
 
-    storages = {"down": Broken(StorageDownError("no answer")), "faulty": Broken(KeyError("x")), "good": ill}
-    task = asyncio.create_task(care(storages, lambda: None, every=0))
-    await until(lambda: len(swept) >= 6)
+    broken = {"down": StorageDownError("no answer"), "faulty": KeyError("x"), "cancelled": asyncio.CancelledError()}
+    storages = {**{name: Broken(error) for name, error in broken.items()}, "good": ill}
+    task = asyncio.create_task(care(storages, lambda: tidied.append(len(swept)), every=0))
+    await until(lambda: len(swept) >= 9)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -133,7 +134,9 @@ async def test_one_storage_in_trouble_keeps_no_other_from_its_turn(ill, caplog):
     assert {record.getMessage(): bool(record.exc_info) for record in lines} == {
         "the storage down could not be swept: no answer": False,
         "sweeping the storage faulty failed": True,
+        "sweeping the storage cancelled was cancelled by a fault of its own": False,
     }
+    assert tidied[:3] == [0, 3, 6]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.memory import FULL, Limit, Memory, limits_of_system, make_memory, s
 from gateway.settings import Jobs as Limits
 from gateway.values import Caller, Result
 from tests.gateways import DEMO, installed
+from tests.painters import until
 from tests.presets.process import free_port
 from tests.test_jobs import Gate, settled, submit
 
@@ -259,6 +261,27 @@ def test_memory_between_what_is_in_use_is_counted_as_free_and_given_back() -> No
     assert before > full - 50 * MIB
     assert free > 150 * MIB
     assert after < before - 150 * MIB
+
+
+async def test_free_memory_is_given_back_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no limit: what a busy moment took is not kept for ever."""
+    calls, going = [], threading.Event()
+
+    def slowly() -> None:
+        calls.append(threading.current_thread())
+        going.wait(10)
+
+    monkeypatch.setattr("gateway.memory.give_back", slowly)
+    memory = Memory()
+    for _ in range(3):
+        memory.tidy()
+    await until(lambda: calls)
+    going.set()
+    await until(lambda: memory._freeing is None or memory._freeing.done())
+    memory.tidy()
+    await until(lambda: len(calls) == 2)
+
+    assert threading.main_thread() not in calls
 
 
 # The process itself, with pictures of 6 MB ------------------------------------------------------------------
