@@ -28,6 +28,7 @@ GatewayError                     500 server_error          internal_error
 │   ├── AllowanceError           429                       upstream_allowance     rests the account
 │   ├── BadKeyError              502                       upstream_key_refused   drops the key
 │   ├── MisconfiguredError       502                       upstream_misconfigured next target
+│   │   └── NoAccessError        502                       upstream_misconfigured next key: not for this model
 │   └── RejectedError            400 invalid_request_error upstream_rejected      final: caller's or adapter's fault
 ├── BlockedAddressError          403 invalid_request_error blocked_address        the address guard said no
 │   └── BadAddressError          400                       invalid_url            not even a URL that could be fetched
@@ -274,6 +275,10 @@ class MisconfiguredError(UpstreamError):
     code = "upstream_misconfigured"
     billed = False
     retryable = True
+
+
+class NoAccessError(MisconfiguredError):
+    """A key that is good for other models, and not for this one; another key may be."""
 
 
 class RejectedError(UpstreamError):

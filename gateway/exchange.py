@@ -33,7 +33,7 @@ SHORT, TELLING = 2**16, 8
 """Bytes up to which an answer is words and no picture; letters from which a key cannot be a part of other words."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
-SIGNS = (b"{", b"[", b"data:", b"event:", b"id:", b":")
+SIGNS = (b"{", b"[", b"data:", b"event:", b"id:", b"retry:", b":")
 
 Watch = Callable[[bytes], None]
 
@@ -110,7 +110,8 @@ class Exchange:
             JOURNEY.reset(here)
             # Kept connections and timers remember the context in which they were made, and what it held.
             journey.report = None
-        content = _masked(content.removeprefix(codecs.BOM_UTF8), self._secrets)
+        # Some send white space to keep the line alive while they draw; no picture begins with it.
+        content = _masked(content.removeprefix(codecs.BOM_UTF8).lstrip(), self._secrets)
         return Answer(response.status, response.headers, content, self._secrets, key)
 
 
@@ -126,11 +127,13 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
             await response.content.wait_eof()
         return response.content.read_nowait()
     pieces: list[bytes] = []
-    length = 0
+    length, judged = 0, False
     while piece := await response.content.readany():
         pieces.append(piece)
         length += len(piece)
-        if length > limit or (length > HOPELESS and not _hopeful(pieces[0])):
+        hopeless = length > HOPELESS and not judged and not _hopeful(b"".join(pieces))
+        judged = length > HOPELESS
+        if length > limit or hopeless:
             response.close()
             raise BrokenAnswerError(f"answered more than {min(length, limit)} bytes of what is no picture")
         if watch is not None:
@@ -139,7 +142,7 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
 
 
 def _hopeful(start: bytes) -> bool:
-    start = start[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    start = start.removeprefix(codecs.BOM_UTF8).lstrip()[:64]
     return start.startswith(SIGNS) or is_picture(start)
 
 

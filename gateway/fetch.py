@@ -202,7 +202,8 @@ def _getaddrinfo(host: str, port: int) -> list[tuple[Any, ...]]:
 
 async def _read(response: aiohttp.ClientResponse, url: URL, limit: int) -> bytes:
     if response.status != 200:
-        raise BrokenAnswerError(f"{place(url)}: answered {response.status}")
+        passing = response.status >= 500 or response.status in (408, 429)
+        raise BrokenAnswerError(f"{place(url)}: answered {response.status}", retryable=passing)
     if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise BrokenAnswerError(f"{place(url)}: sent a compressed answer although none was asked for")
     too_large = BrokenAnswerError(f"{place(url)}: the answer has more than {limit} bytes")
@@ -226,4 +227,4 @@ def _translated(error: aiohttp.ClientError, url: URL) -> UpstreamError:
         return UnreachableError(f"{place(url)}: its certificate is not trusted")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UnreachableError(f"{place(url)}: no connection")
-    return BrokenAnswerError(f"{place(url)}: the answer broke off or is not HTTP")
+    return BrokenAnswerError(f"{place(url)}: the answer broke off or is not HTTP", retryable=True)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FETCH_AGAIN = (0.5, 2.0)
+"""Seconds before a picture that was paid for is fetched again, if that failed in a passing way."""
 CALLS_AT_ONCE = 4
 """How many calls one job makes side by side when an upstream makes fewer pictures per call than were asked."""
 
@@ -198,15 +200,19 @@ class Generation:
         return image
 
     async def _fetched(self, url: str) -> bytes:
-        try:
-            return await self._fetcher.fetch(url)
-        except BlockedAddressError as error:
-            message = f"it answered with a link that may not be fetched: {error.message}"
-            raise BrokenAnswerError(message) from error
-        except UpstreamError as error:
-            # The picture was made and perhaps paid for; another target would be paid again.
-            error.retryable, error.sent, error.billed = False, True, None
-            raise
+        for pause in (*FETCH_AGAIN, 0.0):
+            try:
+                return await self._fetcher.fetch(url)
+            except BlockedAddressError as error:
+                message = f"it answered with a link that may not be fetched: {error.message}"
+                raise BrokenAnswerError(message) from error
+            except UpstreamError as error:
+                if not (pause and error.retryable):
+                    # The picture was made and perhaps paid for; another target would be paid again.
+                    error.retryable, error.sent, error.billed = False, True, None
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
 
 def _drawing(target: Target, plan: Plan) -> dict[str, str]:

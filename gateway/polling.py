@@ -23,6 +23,8 @@ Found = TypeVar("Found")
 PASSING = (BrokenAnswerError, BusyUpstreamError, RateLimitedError, UnreachableError, UpstreamTimeoutError)
 """What a question about a running job may meet without the job being lost."""
 
+LONGEST = 15.0
+"""Seconds between two questions while they fail, at most; each failure doubles the pause, for outages pass."""
 GOODBYE = 5.0
 """Seconds that cancelling upstream may take; nobody waits for it longer."""
 
@@ -89,7 +91,7 @@ async def _ask(
             failures += 1
             if failures > patience:
                 raise
-            found, pause = None, max(every, error.retry_after or 0)
+            found, pause = None, max(min(every * 2 ** (failures - 1), LONGEST), every, error.retry_after or 0)
         if found is not None:
             return found
         await _sleep(pause, wake)

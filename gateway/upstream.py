@@ -10,7 +10,14 @@ import aiohttp
 
 from gateway.calls import Answer, FormField, Outgoing
 from gateway.contracts import Report
-from gateway.errors import AllowanceError, BadKeyError, BusyUpstreamError, GatewayError, RateLimitedError
+from gateway.errors import (
+    AllowanceError,
+    BadKeyError,
+    BusyUpstreamError,
+    GatewayError,
+    NoAccessError,
+    RateLimitedError,
+)
 from gateway.exchange import Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
 from gateway.options import Secret
@@ -128,6 +135,8 @@ class Upstream:
                 last = last or error
             except (RateLimitedError, AllowanceError) as error:
                 self._rest(key, error)
+                last = error
+            except NoAccessError as error:
                 last = error
             except BusyUpstreamError as error:
                 if not self._cheap:

@@ -19,6 +19,7 @@ from gateway.errors import (
     BusyUpstreamError,
     GatewayError,
     MisconfiguredError,
+    NoAccessError,
     RateLimitedError,
     RefusedError,
     RejectedError,
@@ -39,6 +40,13 @@ REFUSAL = re.compile(
     r"|sensitive content|has been flagged|is flagged|prohibited content|prompt_rejected"
 )
 
+PARAMETER = re.compile(r"(?i)\b(?:unknown|unsupported|invalid)_(?:parameter|value)\b")
+"""Codes that complain of how something was asked: a parameter may bear the name of what is refused."""
+MODEL = re.compile(
+    r"(?i)model_not_found|verified to use the model|(?:access to|use) (?:the |this )?model|gated (?:repo|model)"
+    r"|on resource .{0,80}\bmodels/"
+)
+
 
 def classify(answer: Answer) -> GatewayError | None:
     """Judge *answer* by its status alone and what it says; None means that it may be read as a success."""
@@ -48,10 +56,13 @@ def classify(answer: Answer) -> GatewayError | None:
     words = error_words(answer)
     said = f"HTTP {status}" + (f": {words}" if words else "")
     marks = f"{words} {error_code(answer)}"
-    if status == 451 or (status in (400, 403, 422) and REFUSAL.search(marks)):
+    refusal = status in (400, 403, 422) and REFUSAL.search(marks) and not PARAMETER.search(marks)
+    if status == 451 or refusal:
         return RefusedError(f"refused the content ({said})")
     if status == 402 or (status in (400, 403, 429) and QUOTA.search(marks)):
         return AllowanceError(f"has no allowance left ({said})", retry_after=retry_after(answer))
+    if status == 403 and MODEL.search(marks):
+        return NoAccessError(f"may not use this model ({said})")
     if status in (401, 403):
         return BadKeyError(f"refused the key ({said})")
     if status == 429:

@@ -43,9 +43,10 @@ def without_thoughts(text: str) -> tuple[str, str]:
         (thought if depth else said).append(text[position : tag.start()])
         position = tag.end()
         if not tag[1]:
-            depth += 1
+            # Thoughts that speak of thinking go on to the first end of it.
+            depth = 1
         elif depth:
-            depth -= 1
+            depth = 0
         else:
             # A closing tag alone: the template of the model held the opening one.
             thought += said

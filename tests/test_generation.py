@@ -553,6 +553,37 @@ async def test_a_link_is_fetched_through_the_guard(fake: FakeUpstream) -> None:
     assert work.images[0].url is None
 
 
+@pytest.mark.parametrize(("modes", "fetched"), [(["status:503"], 2), (["reset", "status:502"], 3)])
+async def test_a_link_to_a_paid_picture_is_fetched_again(
+    modes: list[str], fetched: int, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails in passing costs nothing to repeat; the picture cannot be had otherwise."""
+    monkeypatch.setattr("gateway.generation.FETCH_AGAIN", (0.01, 0.01))
+    fake.picture = PICTURE
+    fake.modes.extend(modes)
+    allowed = Fetch(allow=(fake.base.removeprefix("http://"),))
+    work = await Run(answering([Image(url=fake.file_url())]), fetch=allowed)()
+
+    assert work.images[0].data == PICTURE
+    assert len(fake.calls) == fetched
+
+
+@pytest.mark.parametrize(("mode", "fetched"), [("status:404", 1), ("status:503", 3)])
+async def test_a_link_that_stays_dead_is_given_up(
+    mode: str, fetched: int, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other target is paid for it."""
+    monkeypatch.setattr("gateway.generation.FETCH_AGAIN", (0.01, 0.01))
+    fake.mode = mode
+    allowed = Fetch(allow=(fake.base.removeprefix("http://"),))
+    spare = answering([Image(PICTURE)])
+    with pytest.raises(BrokenAnswerError) as told:
+        await Run(answering([Image(url=fake.file_url())]), spare, fetch=allowed)()
+
+    assert (told.value.sent, told.value.retryable, told.value.billed) == (True, False, None)
+    assert len(fake.calls) == fetched
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -18,6 +18,7 @@ from gateway.wording import count_words, fit_words, prompt_of_answer, without_th
         ("<THINKING>hm</THINKING>a cat", "a cat", "hm"),
         ("hm, a dog?</think>a cat", "a cat", "hm, a dog?"),
         ("<think>only thoughts", "", "only thoughts"),
+        ("<think>I write <think> first.</think>a cat", "a cat", "I write  first."),
         ("<think>only thoughts</think>", "", "only thoughts"),
         ("a cat<think>was it good?</think>", "a cat", "was it good?"),
         ("a cat <think>unclosed", "a cat", "unclosed"),

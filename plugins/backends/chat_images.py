@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from gateway import (
     Answer,
     BrokenAnswerError,
     Capabilities,
+    GatewayError,
     Http,
     Image,
     ImageRequest,
@@ -30,6 +32,10 @@ from gateway import (
     value_at,
 )
 
+log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 64 * 2**10
+"""Bytes of an answer that may be an error; one with a picture is longer, or has none."""
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 BASE64 = re.compile(r"[A-Za-z0-9+/=]+")
 ADDRESS = re.compile(r"https?://[^\s<>\"')\]]{1,2000}")
@@ -61,7 +67,7 @@ class ChatImages:
     def __post_init__(self) -> None:
         if not (self.base_url or self.endpoint):
             raise ValueError("base_url is needed")
-        self._upstream = Upstream(self.http, self.keys)
+        self._upstream = Upstream(self.http, self.keys, classify=_judge)
 
     async def __aenter__(self) -> ChatImages:
         await self._upstream.open()
@@ -95,28 +101,32 @@ class ChatImages:
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make one picture."""
         answer = await self._upstream.send(self.outgoing(request), report)
-        return (await _pictures(answer, report))[:1]
+        return [await _picture(answer, report)]
 
 
-async def _pictures(answer: Answer, report: Report) -> list[Image]:
-    """Read the pictures of *answer*; raise `RefusedError` with the model's words if there are only words."""
-    parsed, first = await unpack(answer.body, FIRST) if _probably_first(answer.body) else (answer.json(), None)
+async def _picture(answer: Answer, report: Report) -> Image:
+    """Read the first whole picture of *answer*; raise `RefusedError` with the model's words if there are only words."""
+    parsed, first = await _parsed(answer)
     if isinstance(parsed, Mapping) and (usage := read_usage(parsed.get("usage"))):
         report.used(usage)
     if first is not None:
-        return [Image(data=first)]
+        return Image(data=first)
     if not isinstance(parsed, Mapping):
         raise BrokenAnswerError("answered JSON that is no chat completion")
-    _complain_of_error(parsed)
     message = value_at(parsed, ("choices", 0, "message"))
     message = message if isinstance(message, Mapping) else {}
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     words = content if isinstance(content, str) else "\n".join(_texts(parts))
     sources = [*_in_list(message.get("images")), *_in_list(parts), *_in_output(parsed.get("output")), *in_text(words)]
-    images = [await _image(source) for source in dict.fromkeys(sources)]
-    if images:
-        return images
+    broken: list[BrokenAnswerError] = []
+    for source in dict.fromkeys(sources):
+        try:
+            return await _image(source)
+        except BrokenAnswerError as error:
+            broken.append(error)
+    if broken:
+        raise broken[0]
     refusal = message.get("refusal")
     whole = refusal if isinstance(refusal, str) and refusal else words
     said = one_line(whole, answer.secrets)
@@ -136,17 +146,30 @@ def _probably_first(body: bytes) -> bool:
     return b'"images"' in body[:4096] and b"base64," in body[:4096]
 
 
-def _complain_of_error(parsed: Mapping[str, Any]) -> None:
-    """Raise what an error in a 200 means; OpenRouter writes the true status into its code."""
-    error = parsed.get("error")
+async def _parsed(answer: Answer) -> tuple[Any, bytes | None]:
+    if _probably_first(answer.body):
+        try:
+            return await unpack(answer.body, FIRST)
+        except BrokenAnswerError:
+            log.info("the first picture of a chat answer is broken; others may be whole")
+    return answer.json(), None
+
+
+def _judge(answer: Answer) -> GatewayError | None:
+    """See what an error in a 200 means; OpenRouter writes the true status into its code."""
+    if (judged := classify(answer)) is not None or len(answer.body) > LONGEST_ERROR or b'"error"' not in answer.body:
+        return judged
+    try:
+        parsed = answer.json()
+    except BrokenAnswerError:
+        return None
+    error = value_at(parsed, ("error",)) or value_at(parsed, ("choices", 0, "error"))
     if not error:
-        return
+        return None
     code = error.get("code") if isinstance(error, Mapping) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 502
     words = one_line(str(error.get("message", "")) if isinstance(error, Mapping) else str(error))
-    found = classify(Answer(status, {"Content-Type": "text/plain"}, words.encode()))
-    assert found is not None
-    raise found
+    return classify(Answer(status, {"Content-Type": "text/plain"}, words.encode()))
 
 
 def _texts(parts: list[Any]) -> Iterator[str]:

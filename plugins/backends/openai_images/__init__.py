@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from gateway import (
     Answer,
+    BrokenAnswerError,
     Capabilities,
     GatewayError,
     Http,
@@ -21,6 +22,7 @@ from gateway import (
     Report,
     Secret,
     Upstream,
+    UpstreamTimeoutError,
     Url,
     classify,
     error_code,
@@ -34,9 +36,11 @@ from .catalogue import DIALECTS
 from .custom import Custom
 from .dialects import Dialect
 from .reading import pictures_in
-from .stream import Previews, finished
+from .stream import PictureStream
 from .writing import fields_of, form_of, is_converted, json_inputs, put
 
+LARGE = 4 * 2**20
+"""Pixels from which a picture as PNG and base64 may pass the usual limit of bytes."""
 DialectName = Literal[
     "openai",
     "azure",
@@ -126,13 +130,20 @@ class OpenAIImages:
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Give the pictures that the upstream makes, be they more or fewer than ``request.n``."""
-        watch = Previews(report) if self._streams(request) else None
+        stream = PictureStream(report) if self._streams(request) else None
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.mask else self.outgoing(request)
         if request.mask and is_converted(request.mask, outgoing.form):
             report.noted("mask: converted to the PNG that the target takes")
-        answer = await self._upstream.send(outgoing, report, pictures=request.n, watch=watch)
-        streamed = watch is not None and answer.body.lstrip().startswith((b"event:", b"data:", b"id:", b":"))
-        return finished(answer, report) if streamed else await pictures_in(answer, self._dialect.answers, report)
+        try:
+            answer = await self._upstream.send(outgoing, report, pictures=_parts_of(request), watch=stream)
+        except (BrokenAnswerError, UpstreamTimeoutError) as error:
+            if stream is None or not (came := stream.came()):
+                raise
+            report.noted(f"the stream of pictures broke off: {error.message}")
+            return came
+        if stream is not None and answer.body.startswith((b"event:", b"data:", b"id:", b"retry:", b":")):
+            return stream.finished()
+        return await pictures_in(answer, self._dialect.answers, report)
 
     def _streams(self, request: ImageRequest) -> bool:
         return self._dialect.streams and bool(request.partial_images)
@@ -163,6 +174,12 @@ class OpenAIImages:
                 if re.search(pattern, marks, re.IGNORECASE):
                     return kind(f"HTTP {answer.status}: {error_words(answer)}", retry_after=retry_after(answer))
         return classify(answer)
+
+
+def _parts_of(request: ImageRequest) -> int:
+    """Count how many usual pictures the answer may hold: previews are as large as what they show, 4K is twice that."""
+    large = request.size is not None and request.size.width * request.size.height > LARGE
+    return request.n * (1 + (request.partial_images or 0)) * (2 if large else 1)
 
 
 @hookimpl

@@ -49,8 +49,9 @@ async def pictures_in(answer: Answer, places: tuple[str, ...], report: Report) -
 async def _all(parsed: Any, places: tuple[str, ...], answer: Answer, report: Report) -> list[Image]:
     """Give what is whole of the first place that holds pictures; one that is broken does not spoil the others."""
     blocked = False
+    broken: list[BrokenAnswerError] = []
     for place in places:
-        images, broken = [], []
+        images = []
         for value, owner in _values(parsed, steps_of(place)):
             if _blocked(owner):
                 blocked = True
@@ -59,12 +60,12 @@ async def _all(parsed: Any, places: tuple[str, ...], answer: Answer, report: Rep
                     images.append(_described(await image_of(value), owner, parsed))
                 except BrokenAnswerError as error:
                     broken.append(error)
-        if broken and not images:
-            raise broken[0]
-        for each in broken:
-            report.noted(f"a picture is missing: {each.message}")
         if images:
+            for each in broken if place == places[0] else ():
+                report.noted(f"a picture is missing: {each.message}")
             return images
+    if broken:
+        raise broken[0]
     return _none(answer, blocked)
 
 

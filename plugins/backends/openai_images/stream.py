@@ -12,12 +12,14 @@ from gateway import Answer, BrokenAnswerError, GatewayError, Image, Report, clas
 from .reading import tell_usage
 
 
-class Previews:
-    """Takes pieces of the stream as they arrive, and reports each preview once."""
+class PictureStream:
+    """Takes pieces of the stream as they arrive, reports each preview once, and keeps what is finished."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._rest: list[bytes] = []
+        self._images: list[Image] = []
+        self._troubles: list[GatewayError] = []
 
     def __call__(self, piece: bytes) -> None:
         """Take the next *piece*; what is malformed is left for the end to complain about."""
@@ -27,26 +29,38 @@ class Previews:
         *lines, rest = b"".join(self._rest).split(b"\n")
         self._rest = [rest]
         for line in lines:
-            event = _event(line)
-            if event and str(event.get("type", "")).endswith(".partial_image"):
-                with contextlib.suppress(BrokenAnswerError):
-                    self._report.partial(Image(data=decode_base64(str(event.get("b64_json", "")))))
+            self._take(line)
 
+    def came(self) -> list[Image]:
+        """Give the pictures that have come, be the stream whole or not; what is missing of them is noted."""
+        self._take(b"".join(self._rest))
+        self._rest = []
+        for each in self._troubles if self._images else ():
+            self._report.noted(f"a picture is missing: {each.message}")
+        return self._images
 
-def finished(answer: Answer, report: Report) -> list[Image]:
-    """Give the pictures that the whole stream of *answer* brought, and tell the tokens used; raise its complaint."""
-    images = []
-    for line in answer.body.split(b"\n"):
+    def finished(self) -> list[Image]:
+        """Give the pictures that the whole stream brought; raise its complaint if there are none."""
+        if images := self.came():
+            return images
+        raise self._troubles[0] if self._troubles else BrokenAnswerError("ended its stream without a finished picture")
+
+    def _take(self, line: bytes) -> None:
         event = _event(line)
-        kind = str(event.get("type", "")) if event else ""
-        if event and (kind == "error" or "error" in event):
-            raise _complaint(event)
-        if event and kind.endswith(".completed"):
-            tell_usage(event, report)
-            images.append(Image(data=decode_base64(str(event.get("b64_json", "")))))
-    if not images:
-        raise BrokenAnswerError("ended its stream without a finished picture")
-    return images
+        if event is None:
+            return
+        kind = str(event.get("type", ""))
+        if kind == "error" or event.get("error"):
+            self._troubles.append(_complaint(event))
+        elif kind.endswith(".completed"):
+            tell_usage(event, self._report)
+            try:
+                self._images.append(Image(data=decode_base64(str(event.get("b64_json", "")))))
+            except BrokenAnswerError as error:
+                self._troubles.append(error)
+        elif kind.endswith(".partial_image"):
+            with contextlib.suppress(BrokenAnswerError):
+                self._report.partial(Image(data=decode_base64(str(event.get("b64_json", "")))))
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

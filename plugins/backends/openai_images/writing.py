@@ -81,7 +81,8 @@ def _sd_cpp(request: ImageRequest, known: Capabilities) -> str:
         sample["guidance"] = {"txt_cfg": request.guidance}
     extra: dict[str, Any] = {} if request.seed is None else {"seed": request.seed}
     extra |= {"sample_params": sample} if sample else {}
-    prompt = TAG.sub("", request.prompt)
+    # With nothing in its place, what stands around one option could join to another.
+    prompt = TAG.sub(" ", request.prompt)
     return f"{prompt} <sd_cpp_extra_args>{json.dumps(extra)}</sd_cpp_extra_args>" if extra else prompt
 
 

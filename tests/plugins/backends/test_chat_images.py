@@ -179,7 +179,7 @@ ILL: list[tuple[Any, type[GatewayError], str]] = [
 
 @pytest.mark.parametrize(("answer", "kind", "words"), ILL)
 async def test_words_are_no_picture(answer: Any, kind: type[GatewayError], words: str, fake: FakeUpstream) -> None:
-    """A text is a refusal or a question: it is told, and nothing is tried again."""
+    """A text is a refusal or a question: it is told, and nothing is tried again but another key without money."""
     fake.mode, fake.error = "body", answer
     async with backend(fake, keys=(CANARY, Secret("sk-second-000000000"))) as chat:
         with pytest.raises(GatewayError) as raised:
@@ -187,7 +187,7 @@ async def test_words_are_no_picture(answer: Any, kind: type[GatewayError], words
 
     assert type(raised.value) is kind
     assert words in raised.value.message
-    assert len(fake.calls) == 1
+    assert len(fake.calls) == (2 if kind is AllowanceError else 1)
 
 
 async def test_long_words_are_told_shortly(fake: FakeUpstream) -> None:
@@ -239,3 +239,33 @@ def test_address_is_needed() -> None:
     """A chat model lives somewhere."""
     with pytest.raises(ValueError, match="base_url"):
         ChatImages()
+
+
+@pytest.mark.parametrize("place", ["error", "choices"])
+async def test_an_error_in_a_200_is_the_next_keys_turn(place: str, fake: FakeUpstream) -> None:
+    """OpenRouter writes the true status into it; one key is limited, the other is not."""
+    error = {"code": 429, "message": "slow down"}
+    fake.error = {"error": error} if place == "error" else {"choices": [{"error": error, "message": {"content": ""}}]}
+    fake.keys, fake.words = {CANARY: "body"}, f"![image]({DATA})"
+    async with backend(fake, keys=(CANARY, Secret("sk-second-000000000"))) as chat:
+        made = [await chat.generate(asking("m"), Remembered()) for _ in range(2)]
+        health = chat.health()
+
+    assert made == [[Image(data=PICTURE)]] * 2
+    assert (health["usable"], health["resting"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": f"![a]({DATA}) ![b](data:image/png;base64,AAA)"},
+        {"content": f"![a](data:image/png;base64,!!!) ![b]({DATA})"},
+        {"content": [{"type": "image_url", "image_url": {"url": DATA}}, {"image_url": {"url": "attachment://x.png"}}]},
+        {"images": [{"image_url": {"url": "data:image/png;base64,A"}}, {"image_url": {"url": DATA}}]},
+    ],
+)
+async def test_one_broken_picture_spoils_no_other(message: dict[str, Any], fake: FakeUpstream) -> None:
+    """The first that is whole is the answer: it is paid for."""
+    fake.mode, fake.error = "body", {"choices": [{"message": message}]}
+    async with backend(fake) as chat:
+        assert await chat.generate(asking("m"), Remembered()) == [Image(data=PICTURE)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from gateway_plugins.backends.fal import Fal
 
 from gateway import (
     AllowanceError,
+    Answer,
     BrokenAnswerError,
     Image,
     ImageRequest,
@@ -179,3 +181,23 @@ async def test_the_key_does_not_follow_to_a_foreign_host(name: str):
 def test_behind_a_router_the_scheme_is_bearer():
     """Hugging Face passes fal's API on, but with its own keys."""
     assert Fal(KEYS, scheme="Bearer")._authorize("k") == {"Authorization": "Bearer k"}
+
+
+async def test_pictures_that_come_at_once_are_taken():
+    """Hugging Face's router waits itself; what it answers is paid for."""
+    async with open_vendor("fal") as (fake, backend):
+        fake.mode, fake.error = "body", {"images": [{"url": "https://x.example/a.png"}], "seed": 3}
+        made = await draw(backend, ASKED)
+
+        assert [image.url for image in made] == ["https://x.example/a.png"]
+        assert len(fake.calls) == 1
+
+
+def test_the_key_of_a_router_goes_to_no_queue_of_fals():
+    """It is Hugging Face's own."""
+    urls = {"status_url": "https://queue.fal.run/fal-ai/x/requests/1/status"}
+    answer = Answer(200, {}, orjson.dumps(urls))
+
+    assert Fal(KEYS)._place(answer, "status_url") == urls["status_url"]
+    with pytest.raises(BrokenAnswerError, match="not for"):
+        Fal(KEYS, base_url="https://router.huggingface.co/fal-ai", scheme="Bearer")._place(answer, "status_url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 from typing import Any, get_args
 
 import pytest
+from aiohttp import web
 from gateway_plugins.backends.openai_images import DIALECTS, DialectName, OpenAIImages
 from PIL import Image as Pillow
 from pydantic import TypeAdapter, ValidationError
@@ -20,9 +22,11 @@ from gateway import (
     BusyUpstreamError,
     GatewayError,
     Image,
+    NoAccessError,
     RateLimitedError,
     RefusedError,
     RejectedError,
+    Secret,
     Size,
     Usage,
 )
@@ -268,7 +272,14 @@ def test_quality_beyond_high_is_for_some() -> None:
     assert "max" not in images.capabilities("gpt-image-2").accepts["quality"]  # type: ignore[operator]  # words
 
 
-@pytest.mark.parametrize("tag", ["<sd_cpp_extra_args>{}</sd_cpp_extra_args>", "<SD_CPP_EXTRA_ARGS >x"])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "<sd_cpp_extra_args>{}</sd_cpp_extra_args>",
+        "<SD_CPP_EXTRA_ARGS >x",
+        "<sd_cpp_<sd_cpp_extra_args>extra_args>{}</sd_cpp_</sd_cpp_extra_args>extra_args>",
+    ],
+)
 def test_callers_cannot_set_engine_options(tag: str, fake: FakeUpstream) -> None:
     """sd-server reads options out of the prompt; those of a caller are taken out."""
     prompt = (
@@ -444,7 +455,15 @@ ERRORS: list[tuple[str, int, Any, type[GatewayError]]] = [
     ("siliconflow", 503, {"code": 50505, "message": "Model service overloaded"}, BusyUpstreamError),
     ("siliconflow", 451, "sensitive", RefusedError),
     ("together", 422, {"error": {"message": "NSFW content detected"}}, RefusedError),
-    ("openai", 403, {"error": {"message": "Your organization must be verified to use the model"}}, BadKeyError),
+    ("openai", 403, {"error": {"message": "Your organization must be verified to use the model"}}, NoAccessError),
+    ("openai", 403, {"error": {"message": "no", "code": "model_not_found"}}, NoAccessError),
+    ("openai", 403, {"error": {"message": "Project is disabled"}}, BadKeyError),
+    (
+        "openai",
+        400,
+        {"error": {"message": "Unknown parameter: 'moderation'.", "code": "unknown_parameter"}},
+        RejectedError,
+    ),
     ("openai", 400, {"error": {"message": "x", "code": "billing_hard_limit_reached"}}, AllowanceError),
     ("azure", 400, {"error": {"code": "contentFilter", "message": "filtered"}}, RefusedError),
     ("xai", 400, {"code": "invalid", "error": "text"}, RejectedError),
@@ -603,3 +622,107 @@ def test_unusable_options(options: dict[str, Any]) -> None:
     """What cannot work is refused at start."""
     with pytest.raises(ValidationError):
         TypeAdapter(OpenAIImages).validate_python(options)
+
+
+DONE = {"type": "image_generation.completed", "b64_json": TEXT}
+FAILED = {"type": "error", "error": {"type": "server_error", "message": "failed"}}
+
+
+@pytest.mark.parametrize(
+    ("events", "notes"),
+    [
+        ([DONE, FAILED], 1),
+        ([{**DONE, "error": None}], 0),
+        ([DONE, {**DONE, "b64_json": "broken!"}], 1),
+        ([{**DONE, "b64_json": "broken!"}, DONE], 1),
+    ],
+)
+async def test_what_a_stream_has_finished_is_given(
+    events: list[dict[str, Any]], notes: int, fake: FakeUpstream
+) -> None:
+    """It is paid for, whatever becomes of the others."""
+    fake.mode, fake.error = "body", streamed(*events)
+    report = Remembered()
+    async with backend(fake) as images:
+        made = await images.generate(asking("gpt-image-2", n=2, partial_images=1), report)
+
+    assert made == [Image(data=PICTURE)]
+    assert len(report.notes) == notes
+
+
+async def test_a_stream_that_breaks_off_gives_what_was_finished(aiohttp_server: Any) -> None:
+    """The connection is cut after the first of two."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b": hello\n" + streamed(DONE) + b"event: image_generation.comp")
+        await asyncio.sleep(0.05)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", cut)
+    server = await aiohttp_server(app)
+    report = Remembered()
+    async with OpenAIImages(base_url=str(server.make_url("/v1")), keys=(CANARY,)) as images:
+        made = await images.generate(asking("gpt-image-2", n=2, partial_images=1), report)
+
+    assert made == [Image(data=PICTURE)]
+    assert "broke off" in report.notes[0]
+
+
+async def test_previews_and_large_pictures_have_room(fake: FakeUpstream) -> None:
+    """Three previews of the size of the picture itself are no endless answer."""
+    large = base64.b64encode(png(64, 64, 5_000_000)).decode()
+    preview = {"type": "image_generation.partial_image", "b64_json": large}
+    fake.mode, fake.error = "body", streamed(preview, preview, preview, {**DONE, "b64_json": large})
+    async with backend(fake) as images:
+        made = await images.generate(asking("gpt-image-2", partial_images=3), Remembered())
+
+    assert len(made[0].data) > 5_000_000
+
+
+async def test_a_key_that_may_not_use_one_model_is_good_for_others(fake: FakeUpstream) -> None:
+    """The next key is asked; none is dropped."""
+    fake.mode, fake.error = "status:403", {"error": {"message": "You must be verified to use the model `x`"}}
+    async with backend(fake, keys=(CANARY, Secret("sk-second-000000000"))) as images:
+        with pytest.raises(NoAccessError):
+            await images.generate(asking("gpt-image-2"), Remembered())
+        tried, fake.mode = len(fake.calls), "ok"
+        await images.generate(asking("gpt-image-1-mini"), Remembered())
+
+        assert tried == 2
+        assert images.health()["usable"] == 2
+
+
+@pytest.mark.parametrize("before", [b" " * 100, b"\n \n", b"\xef\xbb\xbf\n"])
+@pytest.mark.parametrize("picture", [PICTURE, LARGE])
+async def test_white_space_before_an_answer_is_no_part_of_it(
+    aiohttp_server: Any, before: bytes, picture: bytes
+) -> None:
+    """Some send it to keep the line alive while they draw."""
+    body = json.dumps({"data": [{"b64_json": base64.b64encode(picture).decode()}]}).encode()
+
+    async def alive(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for piece in (before, body):
+            await response.write(piece)
+            await asyncio.sleep(0.02)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", alive)
+    server = await aiohttp_server(app)
+    async with OpenAIImages(base_url=str(server.make_url("/v1")), keys=(CANARY,)) as images:
+        assert await images.generate(asking("gpt-image-2"), Remembered()) == [Image(data=picture)]
+
+
+@pytest.mark.parametrize("answer", [{"data": [{"b64_json": "broken!", "url": "https://x.example/a.png"}]}])
+async def test_an_address_stands_in_for_broken_base64(answer: Any, fake: FakeUpstream) -> None:
+    """Both name the same picture."""
+    fake.mode, fake.error = "body", answer
+    async with backend(fake) as images:
+        assert await images.generate(asking("gpt-image-2"), Remembered()) == [Image(url="https://x.example/a.png")]
