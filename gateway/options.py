@@ -110,7 +110,7 @@ class Rate:
         found = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]*)\s*([a-z]+?)s?\s*", value) if isinstance(value, str) else None
         if isinstance(value, Rate):
             return value
-        if not found or found[3] not in PERIODS or not int(found[1]):
+        if not found or found[3] not in PERIODS or not int(found[1]) or not int(found[2] or 1):
             raise ValueError(f"not a rate; write it like 20/minute (periods: {', '.join(PERIODS)})")
         return cls(int(found[1]), PERIODS[found[3]] * int(found[2] or 1))
 

@@ -281,3 +281,12 @@ def test_the_installed_command_ends_cleanly(folder: Path):
     assert "config.yaml:1:16 server.port: expected a whole number, found text" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("output", ["nowhere/x.png", "."])
+def test_a_picture_that_could_not_be_written_is_not_drawn(folder: Path, output: str) -> None:
+    """It would be paid for, and lost."""
+    refused = image_gateway("generate", "a cat", "-o", output)
+
+    assert refused.exit_code == 2
+    assert "a folder that is there" in refused.output

@@ -127,6 +127,7 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("observers: {'a b': {use: toy_diary}}", "observers.a b: a component's name is"),
         ("middlewares: {g: {use: toy_gate}}", "middlewares.g.images: missing"),
         ("middlewares: {g: {use: toy_gate, images: 5}}", "middlewares.g.images: not a rate; write it like 20/minute"),
+        ("middlewares: {g: {use: toy_gate, images: 5/0minute}}", "middlewares.g.images: not a rate; write it like"),
         ("plugins: ./nowhere.py", "plugins: given twice; first in line 1"),
     ],
 )

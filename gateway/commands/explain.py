@@ -64,6 +64,9 @@ def generate(
     prompt: str, config: Path | None, preset: str | None, more: tuple[str, ...], output: Path | None, **asked: Any
 ) -> None:
     """Make a picture of PROMPT without a server, and write it to a file."""
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        # Before anything is paid for.
+        raise click.UsageError(f"-o must name a file in a folder that is there, not {str(output)!r}")
     runtime = make_runtime(read_configuration(config, preset))
     for path in _run(lambda: _generate(runtime, _request(prompt, asked, more, runtime.settings.chat), output)):
         click.echo(path)

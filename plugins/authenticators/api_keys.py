@@ -48,6 +48,8 @@ class Key:
             raise ValueError("a key needs either key or sha256")
         if self.key is not None and not self.key.strip():
             raise ValueError("a key is empty; an unset or empty variable is not a key")
+        if self.key is not None and HASHED.fullmatch(self.key.strip()):
+            raise ValueError("this is the hash of a key: write it under sha256:, or it would be a key itself")
         if self.sha256 is not None and not HASHED.fullmatch(f"sha256:{self.sha256.removeprefix('sha256:')}"):
             raise ValueError("sha256 must be 64 hexadecimal digits")
 

@@ -82,6 +82,9 @@ class Disk:
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
     _entries: PictureEntries = field(init=False, repr=False, compare=False)
     _used: int = field(default=0, init=False, repr=False, compare=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
+    _reserved: int = field(default=0, init=False, repr=False, compare=False)
+    _writing: int = field(default=0, init=False, repr=False, compare=False)
     _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False, compare=False)
     _counted: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -126,18 +129,27 @@ class Disk:
         if self.limit and len(data) > self.limit:
             raise PictureTooLargeError(f"the picture has {len(data)} bytes, more than the {self.limit} of this storage")
         meta = settle(await seal(meta, data), self.ttl, self.clock())
-        if self.limit and (not self._counted or self._used + len(data) > self.limit):
-            await self.sweep()
-            if self._used + len(data) > self.limit:
-                raise self._full()
-        self._used += len(data)
+        await self._reserve(len(data))
         try:
             freed = await self.run(self.files.write, meta, data)
         except StorageError:
             self._used -= len(data)
             raise
+        finally:
+            self._writing -= len(data)
         self._used -= freed
         return meta
+
+    async def _reserve(self, length: int) -> None:
+        """Count what is about to be written, one after the other: a sweep may have to make room first."""
+        async with self._turn:
+            if self.limit and (not self._counted or self._used + length > self.limit):
+                await self.sweep()
+                if self._used + length > self.limit:
+                    raise self._full()
+            self._used += length
+            self._reserved += length
+            self._writing += length
 
     def _full(self) -> StorageFullError:
         log.warning("picture directory %s: its limit of %d bytes is reached", self.root, self.limit)
@@ -193,10 +205,12 @@ class Disk:
     async def sweep(self) -> int:
         """Remove what expired and what a crash left behind, folder by folder."""
         removed, used, now = 0, 0, self.clock()
+        before = self._writing - self._reserved
         for folder in await self.run(self.files.folders):
             gone, kept = await self.run(self.files.sweep, folder, now)
             removed, used = removed + gone, used + kept
-        self._used, self._counted = used, True
+        # What is written meanwhile may have been seen or not: it counts, until the next sweep perhaps twice.
+        self._used, self._counted = used + before + self._reserved, True
         return removed
 
 

@@ -134,7 +134,7 @@ class Redis:
         except ValueError:
             # The library's own words would hold a part of the password.
             raise ValueError("url is none: in a password write / as %2F, # as %23, @ as %40") from None
-        if self.limit and self.picture_limit > self.limit:
+        if self.limit and not 0 < self.picture_limit <= self.limit:
             self.picture_limit = self.limit
         if importlib.util.find_spec("redis") is None:
             raise ValueError("redis needs a library that is not there: pip install 'image-gateway[redis]'")

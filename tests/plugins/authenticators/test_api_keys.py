@@ -222,3 +222,9 @@ def test_secrets_are_compared_in_constant_time():
 
     assert not [text for text in map(ast.unparse, compared) if re.search(r"\b(token|digest|entry)\b", text)]
     assert "hmac.compare_digest(entry.digest, digest)" in ast.unparse(tree)
+
+
+def test_a_hash_is_no_key_of_its_own():
+    """Whoever pastes it under key: would open the gateway with what stands in the file."""
+    with pytest.raises(ValueError, match="hash of a key"):
+        ApiKeys(keys=({"name": "alice", "key": f"sha256:{HASH}"},))

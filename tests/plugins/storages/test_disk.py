@@ -18,7 +18,7 @@ from gateway_plugins.storages.disk import Disk
 
 import gateway.picture_files as picture_files
 import gateway.plain_files as plain_files
-from gateway import NotFoundError, StorageDownError, StorageError, StorageFullError
+from gateway import NotFoundError, PictureMeta, StorageDownError, StorageError, StorageFullError
 from tests.needs import lacking
 from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 
@@ -442,6 +442,28 @@ async def test_its_own_limit_refuses_and_heals(tmp_path):
         await disk.put(picture("second-one", data=b"x" * 600), b"x" * 600)
         await disk.delete("second-one")
         await disk.put(picture("fourth-one", data=b"x" * 900), b"x" * 900)
+
+
+@pytest.mark.parametrize("before", ["expired", "nothing"])
+async def test_many_at_once_do_not_pass_the_limit(tmp_path, before):
+    """Each that meets a full or an uncounted folder sweeps it; no sweep forgets what others are writing."""
+    clock = Clock(time.time())
+    disk = Disk(tmp_path, ttl=60, limit=10_000)
+    disk.clock = clock
+    async with disk:
+        if before == "expired":
+            for number in range(10):
+                await disk.put(picture(f"old-one-{number}", data=b"x" * 1000), b"x" * 1000)
+            clock.now += 61
+        else:
+            disk._counted = False
+        puts = (disk.put(picture(f"new-one-{number}", data=b"x" * 1000), b"x" * 1000) for number in range(40))
+        outcomes = await asyncio.gather(*puts, disk.sweep(), return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, StorageFullError)]
+
+        assert len(await listed(disk)) == 40 - len(refused)
+        assert 8 <= 40 - len(refused) <= 10
+        assert {type(outcome) for outcome in outcomes} == {PictureMeta, StorageFullError, int}
 
 
 async def test_expired_bytes_leave_the_disk(tmp_path):
