@@ -110,8 +110,11 @@ class Exchange:
             JOURNEY.reset(here)
             # Kept connections and timers remember the context in which they were made, and what it held.
             journey.report = None
-        # Some send white space to keep the line alive while they draw; no picture begins with it.
-        content = _masked(content.removeprefix(codecs.BOM_UTF8).lstrip(), self._secrets)
+        content = content.removeprefix(codecs.BOM_UTF8)
+        if "json" in response.content_type or response.content_type.startswith("text/"):
+            # Some send white space to keep the line alive while they draw.
+            content = content.lstrip()
+        content = _masked(content, self._secrets)
         return Answer(response.status, response.headers, content, self._secrets, key)
 
 

@@ -510,3 +510,11 @@ async def test_a_key_in_the_words_of_an_answer_is_taken_out(fake: FakeUpstream):
 
     assert answer.status == 211
     assert answer.json()["error"]["message"] == "Incorrect API key provided: ***"
+
+
+async def test_bytes_that_are_no_text_are_kept_as_they_are(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
+    """A storage's answer may begin with what would be white space in JSON."""
+    fake.mode, fake.picture = "type:application/octet-stream", b"\n \t raw"
+    answer = await make().send(Outgoing("GET", f"{fake.base}/files/x"))
+
+    assert answer.body == b"\n \t raw"
