@@ -89,12 +89,16 @@ async def _move_one(source: Storage, target: Storage, key: str) -> Moved:
     data = await found.body.read()
     if hashlib.sha256(data).hexdigest() != found.meta.sha256:
         return Moved(key, "failed", "it is damaged where it lies; left there")
+    ends = math.inf if found.meta.expires is None else found.meta.expires
     if not await _holds(target, found.meta):
-        ends = math.inf if found.meta.expires is None else found.meta.expires
         await target.put(replace(found.meta, expires=ends), data)
         if not await _holds(target, found.meta):
             return Moved(key, "failed", "it did not come back unharmed; left where it was")
     await source.delete(key)
+    if not await _holds(target, found.meta):
+        # One is a tier of the other, or both names mean one place.
+        await target.put(replace(found.meta, expires=ends), data)
+        return Moved(key, "failed", "the two storages keep their pictures in one place; it was put back")
     return Moved(key, "moved")
 
 

@@ -139,3 +139,14 @@ async def test_a_picture_that_goes_while_it_is_moved_stops_no_other(clock, tmp_p
         outcomes = {moved.key: moved.outcome async for moved in move(source, target)}
 
     assert outcomes == {"stays-there-1": "moved", "goes-meanwhile": "gone", "stays-there-2": "moved"}
+
+
+async def test_a_move_within_one_place_loses_nothing(clock):
+    """Two names for one storage: what was deleted there is put back, and told."""
+    storage = memory(clock)
+    await storage.put(picture(), PNG)
+    outcomes = [moved async for moved in move(storage, storage)]
+
+    assert [moved.outcome for moved in outcomes] == ["failed"]
+    assert "in one place" in outcomes[0].reason
+    assert [meta.key async for meta in storage.list()] == [picture().key]

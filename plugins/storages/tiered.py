@@ -102,11 +102,12 @@ class Tiered:
 
     async def delete(self, key: str) -> bool:
         """Forget the picture in every tier; a tier that fails is told after all were asked."""
-        tiers = [self._last, *(tier for _, tier in self._fronts)]
-        gone = await asyncio.gather(*(tier.delete(key) for tier in tiers), return_exceptions=True)
+        # The last goes first: emptied before it, a front would be filled again by whoever reads meanwhile.
+        (last,) = await asyncio.gather(self._last.delete(key), return_exceptions=True)
         if task := self._carrying.get(key):
             await asyncio.wait([task])
-            await asyncio.gather(*(self._forget(name, tier, key) for name, tier in self._fronts))
+        fronts = await asyncio.gather(*(tier.delete(key) for _, tier in self._fronts), return_exceptions=True)
+        gone = [last, *fronts]
         for outcome in gone:
             if isinstance(outcome, BaseException):
                 raise outcome
