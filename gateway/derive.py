@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +11,7 @@ from math import inf
 from cachetools import TLRUCache
 
 from gateway.errors import UnavailableError
+from gateway.fairness import count
 from gateway.imaging import inspect
 from gateway.retouch import bring_to, encode_picture, media_type_of, open_picture
 from gateway.values import Image, Size
@@ -70,7 +70,7 @@ class DerivedCache:
     def __init__(self, limit: int, together: int = 2, clock: Callable[[], float] = time.time) -> None:
         self._kept: TLRUCache[Key, Kept] = TLRUCache(max(0, limit), lambda key, kept, now: kept.until, clock, _weight)
         self._making: dict[Key, asyncio.Task[Image]] = {}
-        self._waiting: Counter[Key] = Counter()
+        self._waiting: dict[Key, int] = {}
         self._free = asyncio.Semaphore(together)
 
     async def get(self, key: str, etag: str, params: Hashable, make: Make, expires: float | None = None) -> Image:
@@ -89,13 +89,11 @@ class DerivedCache:
                 raise UnavailableError("too many copies of pictures are being made; try again later", retry_after=5)
             task = self._making[name] = asyncio.create_task(self._make(name, make, inf if expires is None else expires))
             task.add_done_callback(_heard)
-        self._waiting[name] += 1
+        count(self._waiting, name, 1)
         try:
             return await asyncio.shield(task)
         finally:
-            self._waiting[name] -= 1
-            if not self._waiting[name]:
-                del self._waiting[name]
+            count(self._waiting, name, -1)
 
     async def close(self) -> None:
         """Stop what is being made and forget all."""

@@ -130,12 +130,12 @@ async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watc
             await response.content.wait_eof()
         return response.content.read_nowait()
     pieces: list[bytes] = []
-    length, judged = 0, False
+    length = 0
     while piece := await response.content.readany():
         pieces.append(piece)
         length += len(piece)
-        hopeless = length > HOPELESS and not judged and not _hopeful(b"".join(pieces))
-        judged = length > HOPELESS
+        # Judged once, by all that came until there was enough.
+        hopeless = length - len(piece) <= HOPELESS < length and not _hopeful(b"".join(pieces))
         if length > limit or hopeless:
             response.close()
             raise BrokenAnswerError(f"answered more than {min(length, limit)} bytes of what is no picture")

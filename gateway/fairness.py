@@ -77,14 +77,12 @@ class Line(Generic[T]):
     def take(self, caller: str) -> None:
         """Take a place without waiting for it."""
         self.running += 1
-        self._working[caller] = self._working.get(caller, 0) + 1
+        count(self._working, caller, 1)
 
     def leave(self, caller: str) -> None:
         """Free the caller's place."""
         self.running -= 1
-        self._working[caller] -= 1
-        if not self._working[caller]:
-            del self._working[caller]
+        count(self._working, caller, -1)
 
     def following(self) -> T | None:
         """Give the next item that may work now its place; None when no place is free or nobody may take it."""
@@ -179,3 +177,10 @@ class Shelf(Generic[H]):
         if len(self._heap) > 64 + 2 * len(self._weights):
             self._heap = [(-weight, owner) for owner, weight in self._weights.items()]
             heapify(self._heap)
+
+
+def count(counts: dict[H, int], name: H, step: int) -> None:
+    """Count up or down, and forget whatever has come to nothing."""
+    counts[name] = counts.get(name, 0) + step
+    if not counts[name]:
+        del counts[name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.errors import BusyError
-from gateway.fairness import Line, Pace
+from gateway.fairness import Line, Pace, count
 
 
 class Waiter(Protocol):
@@ -91,7 +91,7 @@ class Places:
             yield waited
             backend.pace.note(time.monotonic() - began)
         finally:
-            _count(self._calling, job.id, -1)
+            count(self._calling, job.id, -1)
             self._leave(backend, caller)
             if job.id in self._waiting and job.id not in self._calling and job.id not in self._aside:
                 # Whoever waits for the next of its calls holds no running place either: others need one for this.
@@ -104,7 +104,7 @@ class Places:
             raise self._busy(name)
         turn = _Turn(job, caller, asyncio.get_running_loop().create_future())
         waits = not backend.line.enter(caller, turn)
-        _count(self._waiting if waits else self._calling, job.id, 1)
+        count(self._waiting if waits else self._calling, job.id, 1)
         if waits:
             turn.told = backend.line.position(turn)
             job.tell("queued", {"position": turn.told, "backend": name})
@@ -118,9 +118,9 @@ class Places:
                 self._aside.discard(job.id)
                 if turn.ready.cancelled() or not turn.ready.done():
                     backend.line.give_up(turn)
-                    _count(self._waiting, job.id, -1)
+                    count(self._waiting, job.id, -1)
                 else:
-                    _count(self._calling, job.id, -1)
+                    count(self._calling, job.id, -1)
                     self._leave(backend, caller)
                 raise
         return waits
@@ -132,8 +132,8 @@ class Places:
                 # It was cancelled and has not come to give its turn up itself.
                 backend.line.leave(turn.caller)
             else:
-                _count(self._waiting, turn.job.id, -1)
-                _count(self._calling, turn.job.id, 1)
+                count(self._waiting, turn.job.id, -1)
+                count(self._calling, turn.job.id, 1)
                 turn.ready.set_result(None)
 
     def is_full(self, name: str, caller: str) -> bool:
@@ -166,10 +166,3 @@ class Places:
         if self._ticker:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])
-
-
-def _count(counts: dict[str, int], name: str, step: int) -> None:
-    """Count up or down, and forget whatever has come to nothing."""
-    counts[name] = counts.get(name, 0) + step
-    if not counts[name]:
-        del counts[name]

@@ -38,20 +38,20 @@ def without_thoughts(text: str) -> tuple[str, str]:
     """Split an answer into what was meant to be read and what was only thought, in ``<think>`` or half of it."""
     said: list[str] = []
     thought: list[str] = []
-    depth = position = 0
+    thinking, position = False, 0
     for tag in THOUGHT.finditer(text):
-        (thought if depth else said).append(text[position : tag.start()])
+        (thought if thinking else said).append(text[position : tag.start()])
         position = tag.end()
         if not tag[1]:
             # Thoughts that speak of thinking go on to the first end of it.
-            depth = 1
-        elif depth:
-            depth = 0
+            thinking = True
+        elif thinking:
+            thinking = False
         else:
             # A closing tag alone: the template of the model held the opening one.
             thought += said
             said = []
-    (thought if depth else said).append(text[position:])
+    (thought if thinking else said).append(text[position:])
     return "".join(said).strip(), "".join(thought).strip()
 
 

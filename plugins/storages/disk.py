@@ -84,7 +84,7 @@ class Disk:
     _used: int = field(default=0, init=False, repr=False, compare=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
     _reserved: int = field(default=0, init=False, repr=False, compare=False)
-    _writing: int = field(default=0, init=False, repr=False, compare=False)
+    _ended: int = field(default=0, init=False, repr=False, compare=False)
     _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False, compare=False)
     _counted: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -136,7 +136,7 @@ class Disk:
             self._used -= len(data)
             raise
         finally:
-            self._writing -= len(data)
+            self._ended += len(data)
         self._used -= freed
         return meta
 
@@ -149,7 +149,6 @@ class Disk:
                     raise self._full()
             self._used += length
             self._reserved += length
-            self._writing += length
 
     def _full(self) -> StorageFullError:
         log.warning("picture directory %s: its limit of %d bytes is reached", self.root, self.limit)
@@ -205,12 +204,12 @@ class Disk:
     async def sweep(self) -> int:
         """Remove what expired and what a crash left behind, folder by folder."""
         removed, used, now = 0, 0, self.clock()
-        before = self._writing - self._reserved
+        ended = self._ended
         for folder in await self.run(self.files.folders):
             gone, kept = await self.run(self.files.sweep, folder, now)
             removed, used = removed + gone, used + kept
         # What is written meanwhile may have been seen or not: it counts, until the next sweep perhaps twice.
-        self._used, self._counted = used + before + self._reserved, True
+        self._used, self._counted = used + self._reserved - ended, True
         return removed
 
 

@@ -155,16 +155,21 @@ async def test_jobs_of_many_calls_do_not_wait_for_each_other_for_ever(
     assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
 
 
-async def test_a_full_line_is_the_next_targets_turn(aiohttp_server: Any, tmp_path: Path) -> None:
-    """Nothing was sent: what stands idle beside it draws."""
+async def narrow(aiohttp_server: Any, tmp_path: Path, models: str) -> Gateway:
+    """One call works for the painter and one waits; the idle one draws at once."""
     yaml = (
         TWO_CALLERS
         + STORAGES
         + "backends: {painter: {use: held}, idle: {use: held, delay: 1ms}}\n"
-        + "models: {held: {backends: [{backend: painter}, {backend: idle, weight: 0}]}}\n"
-        + "jobs: {waiting: 1, per_backend: {painter: 1}}\n"
+        + f"models: {models}\njobs: {{waiting: 1, per_backend: {{painter: 1}}}}\n"
     )
-    town = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    return await start(aiohttp_server, yaml, tmp_path, types=HELD)
+
+
+async def test_a_full_line_is_the_next_targets_turn(aiohttp_server: Any, tmp_path: Path) -> None:
+    """Nothing was sent: what stands idle beside it draws."""
+    models = "{held: {backends: [{backend: painter}, {backend: idle, weight: 0}]}}"
+    town = await narrow(aiohttp_server, tmp_path, models)
     jobs = [await later(town) for _ in range(2)]
     await until(lambda: len(painter(town).requests) == 1)
     answers = [await town.draw("a fox", model="held") for _ in range(3)]
@@ -178,18 +183,11 @@ async def test_a_full_line_is_the_next_targets_turn(aiohttp_server: Any, tmp_pat
 
 async def test_a_full_line_met_on_the_way_is_waited_in(aiohttp_server: Any, tmp_path: Path) -> None:
     """Something was sent for the job already: it is not refused for want of room in the next target's line."""
-    yaml = (
-        TWO_CALLERS
-        + STORAGES
-        + "backends: {first: {use: held, delay: 1ms}, painter: {use: held}}\n"
-        + "models: {held: {backends: [{backend: first}, {backend: painter, weight: 0}]}, "
-        + "full: {backends: [{backend: painter}]}}\n"
-        + "jobs: {waiting: 1, per_backend: {painter: 1}}\n"
-    )
-    town = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    first_then = "{held: {backends: [{backend: idle}, {backend: painter, weight: 0}]}"
+    town = await narrow(aiohttp_server, tmp_path, first_then + ", full: {backends: [{backend: painter}]}}")
     jobs = [await later(town, model="full") for _ in range(2)]
     await until(lambda: len(painter(town).requests) == 1)
-    first: Any = town.runtime.backends["first"]
+    first: Any = town.runtime.backends["idle"]
     first.faults.append(BusyUpstreamError("busy"))
     waits = await later(town)
     await until(lambda: first.requests and not first.faults)
