@@ -102,7 +102,7 @@ class Exchange:
                 deadline.reschedule(began + self.http.total)
                 async with response:
                     seen = watch if 200 <= response.status < 300 else None
-                    content = await read_limited(response, self.http.limit * max(1, pictures), seen)
+                    content = await _content(response, self.http.limit * max(1, pictures), seen)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey, self.http) from None
@@ -116,6 +116,16 @@ class Exchange:
             content = content.lstrip()
         content = _masked(content, self._secrets)
         return Answer(response.status, response.headers, content, self._secrets, key)
+
+
+async def _content(response: aiohttp.ClientResponse, limit: int, watch: Watch | None) -> bytes:
+    """Read the body; one that tells of an error may break or be endless: the status says enough."""
+    try:
+        return await read_limited(response, limit, watch)
+    except (BrokenAnswerError, aiohttp.ClientError, OSError):
+        if response.status < 400:
+            raise
+        return b""
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watch | None = None) -> bytes:

@@ -12,8 +12,8 @@ from gateway.options import Secret
 
 Rest = type[RateLimitedError] | type[AllowanceError]
 SECOND_CHANCE = 600.0
-"""Seconds after which refused keys are tried again, one at a time, if no other is left: a firewall's page, or an
-account that was out of order for a while, must not end the service until somebody restarts it."""
+"""Seconds after which refused keys are tried again, one at a time, if no other is left: an account that was out of
+order for a while must not end the service until somebody restarts it."""
 
 
 @dataclass(slots=True, eq=False)

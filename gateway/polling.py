@@ -12,6 +12,7 @@ from gateway.errors import (
     BrokenAnswerError,
     BusyUpstreamError,
     GatewayError,
+    MisconfiguredError,
     RateLimitedError,
     UnreachableError,
     UpstreamError,
@@ -20,11 +21,19 @@ from gateway.errors import (
 
 Found = TypeVar("Found")
 
-PASSING = (BrokenAnswerError, BusyUpstreamError, RateLimitedError, UnreachableError, UpstreamTimeoutError)
-"""What a question about a running job may meet without the job being lost."""
+PASSING = (
+    BrokenAnswerError,
+    BusyUpstreamError,
+    MisconfiguredError,
+    RateLimitedError,
+    UnreachableError,
+    UpstreamTimeoutError,
+)
+"""What a question about a running job may meet without the job being lost: a server that has not heard of the job yet
+answers 404."""
 
 LONGEST = 15.0
-"""Seconds between two questions while they fail, at most; each failure doubles the pause, for outages pass."""
+"""Seconds between two questions while they fail, at most, whatever is asked for; each failure doubles the pause."""
 GOODBYE = 5.0
 """Seconds that cancelling upstream may take; nobody waits for it longer."""
 
@@ -42,8 +51,8 @@ async def poll(
 
     After *deadline* seconds `UpstreamTimeoutError` is raised. When it, a cancellation or an error ends the waiting,
     *cancel* is called, once and briefly, so that nothing goes on running (and costing) for nobody. *wake* ends a
-    pause early. *patience* calls in a row may fail in passing ways (busy, unreachable, garbled): the paid job goes on
-    meanwhile. No error that leaves here allows a second paid job by itself.
+    pause early. *patience* calls in a row may fail in passing ways (busy, unreachable, garbled, 404): the paid job
+    goes on meanwhile. No error that leaves here allows a second paid job by itself.
     """
     try:
         async with asyncio.timeout(deadline) as limit:
@@ -91,7 +100,8 @@ async def _ask(
             failures += 1
             if failures > patience:
                 raise
-            found, pause = None, max(min(every * 2 ** (failures - 1), LONGEST), every, error.retry_after or 0)
+            wanted = max(every * 2 ** (failures - 1), error.retry_after or 0)
+            found, pause = None, max(min(wanted, LONGEST), every)
         if found is not None:
             return found
         await _sleep(pause, wake)

@@ -21,7 +21,8 @@ from gateway.errors import (
 from gateway.exchange import Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
 from gateway.options import Secret
-from gateway.verdict import classify, error_code, error_words, is_refusal, retry_after
+from gateway.retrying import retry_after
+from gateway.verdict import classify, classify_told, error_code, error_words, is_refusal
 
 __all__ = [
     "Answer",
@@ -31,6 +32,7 @@ __all__ = [
     "Upstream",
     "bearer",
     "classify",
+    "classify_told",
     "error_code",
     "error_words",
     "is_refusal",

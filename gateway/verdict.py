@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -25,8 +23,8 @@ from gateway.errors import (
     RejectedError,
     UpstreamTimeoutError,
 )
+from gateway.retrying import retry_after
 
-DAY = 86_400.0
 BUSY = frozenset({408, 409, 425, 500, 502, 503, 520, 521, 522, 523, 529})
 TIMED_OUT = frozenset({504, 524})
 """What a proxy before the upstream says when it has waited long enough: the upstream may still draw, and bill."""
@@ -34,14 +32,18 @@ OVERLOADED = frozenset({503, 529})
 QUOTA = re.compile(
     r"(?i)insufficient_quota|spend_limit|billing_hard_limit|billing_limit|insufficient[ _](?:balance|funds|credit)"
     r"|balance is insufficient|exhausted balance|out of credits|no credits|payment_required|daily free allocation"
+    r"|not[ _]enough[ _]credits|used all available credits|doesn't have any credits"
 )
 REFUSAL = re.compile(
     r"(?i)moderation|content[ _-]?(?:policy|filter)|contentfilter|responsibleai|safety (?:system|check|filter)|nsfw"
     r"|sensitive content|has been flagged|is flagged|prohibited content|prompt_rejected"
+    r"|usage guidelines|safety_check_type|\bflagged_input\b"
 )
-
 PARAMETER = re.compile(r"(?i)\b(?:unknown|unsupported|invalid)_(?:parameter|value)\b")
 """Codes that complain of how something was asked: a parameter may bear the name of what is refused."""
+STATUS = re.compile(r"(?<!\S)[45]\d\d(?!\S)")
+TOLD = (("rate_limit", 429), ("overload", 503), ("server", 500))
+BAD_KEY = re.compile(r"(?i)\b(?:invalid_api_key|incorrect api key)\b")
 MODEL = re.compile(
     r"(?i)model_not_found|verified to use the model|(?:access to|use) (?:the |this )?model|gated (?:repo|model)"
     r"|on resource .{0,80}\bmodels/"
@@ -63,7 +65,10 @@ def classify(answer: Answer) -> GatewayError | None:
         return AllowanceError(f"has no allowance left ({said})", retry_after=retry_after(answer))
     if status == 403 and MODEL.search(marks):
         return NoAccessError(f"may not use this model ({said})")
-    if status in (401, 403):
+    if status == 403 and answer.kind() == "an HTML page":
+        # A firewall's, often because of the words of one prompt: an API refuses a key in its own words.
+        return MisconfiguredError(f"is behind a firewall that did not let the call pass ({said})")
+    if status in (401, 403) or (status == 400 and BAD_KEY.search(marks)):
         return BadKeyError(f"refused the key ({said})")
     if status == 429:
         return RateLimitedError(f"limits the rate of calls ({said})", retry_after=retry_after(answer))
@@ -79,6 +84,20 @@ def classify(answer: Answer) -> GatewayError | None:
     return BrokenAnswerError(f"answered {what} (HTTP {status})", billed=False, retryable=True)
 
 
+def classify_told(answer: Answer, error: Any, otherwise: int) -> GatewayError:
+    """Judge an *error* told within a successful *answer*: by the status that it names, else by what it says, else as
+    if it had come with the status *otherwise*."""
+    body = orjson.dumps({"error": error})
+    marks = error_code(replace(answer, body=body))
+    named = STATUS.search(marks)
+    known = next((status for pattern, status in TOLD if pattern in marks), 400)
+    judged = classify(replace(answer, status=int(named[0]) if named else known, body=body))
+    if judged is None or (type(judged) is RejectedError and not named):
+        judged = classify(replace(answer, status=otherwise, body=body))
+    assert judged is not None
+    return judged
+
+
 def busy(message: str, answer: Answer) -> BusyUpstreamError:
     """Give the error of an upstream that failed: a 502, or a 503 if it says that it is overloaded."""
     error = BusyUpstreamError(message, retry_after=retry_after(answer))
@@ -89,29 +108,6 @@ def busy(message: str, answer: Answer) -> BusyUpstreamError:
 def is_refusal(words: str) -> bool:
     """Say whether an upstream's *words* mean that it refused the content."""
     return REFUSAL.search(words) is not None
-
-
-def retry_after(answer: Answer, now: float | None = None) -> float | None:
-    """Read ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms``, kept within 1 s and a day; None if bad."""
-    for name, factor in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
-        text = answer.headers.get(name, "").strip()
-        if text:
-            seconds = _seconds(text, factor, time.time() if now is None else now)
-            if seconds is not None:
-                return min(max(seconds, 1.0), DAY)
-    return None
-
-
-def _seconds(text: str, factor: float, now: float) -> float | None:
-    try:
-        number = float(text) * factor
-        return number if math.isfinite(number) and number >= 0 else None
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(text).timestamp() - now
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def error_words(answer: Answer) -> str:
@@ -142,7 +138,7 @@ def _words(value: Any, depth: int) -> str:
 
 
 def error_code(answer: Answer) -> str:
-    """Gather the codes and types of an error body as one text, for looking up; never shown."""
+    """Gather the codes, types and telling names of an error body as one text, for looking up; never shown."""
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -158,5 +154,6 @@ def _codes(value: Any, depth: int) -> list[str]:
     if not isinstance(value, Mapping):
         return []
     own = [str(value[name]) for name in ("code", "type") if isinstance(value.get(name), (str, int))]
-    inner = ("error", "errors", "inner_error", "innererror", "detail", "details")
+    own += ["flagged_input"] if "flagged_input" in value else []
+    inner = ("error", "errors", "inner_error", "innererror", "detail", "details", "metadata")
     return own + [code for name in inner for code in _codes(value.get(name), depth + 1)]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|thoughts|reasoning)\s*>", re.IGNORECASE)
+THOUGHT = re.compile(
+    r"</?(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)\s*>|◁/?think▷|\A\s*+\[THINK\]|\[/THINK\]",
+    re.IGNORECASE,
+)
 FENCED = re.compile(r"```(?:[\w-]*\n)?(.*?)```", re.DOTALL)
 LABEL = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok)[!,.]?\s++)?[*_#]*+\s*+"
@@ -42,7 +45,7 @@ def without_thoughts(text: str) -> tuple[str, str]:
     for tag in THOUGHT.finditer(text):
         (thought if thinking else said).append(text[position : tag.start()])
         position = tag.end()
-        if not tag[1]:
+        if "/" not in tag[0]:
             # Thoughts that speak of thinking go on to the first end of it.
             thinking = True
         elif thinking:

@@ -25,7 +25,7 @@ FLOORS: dict[str, str] = {
         "fairness fetch file_counters folder_notes framing guard hookspecs imaging inputs journey keyring memory "
         "names negotiate object_body object_errors object_signatures object_store observing outage picture_entries "
         "picture_files pictures places plain_files polling probing promises prompt redis_counters references retouch "
-        "serving shared_counters signing sizes spool spool_folder state tasks texts torn_requests transforms "
+        "retrying serving shared_counters signing sizes spool spool_folder state tasks texts torn_requests transforms "
         "troubles tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",

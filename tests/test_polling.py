@@ -7,15 +7,17 @@ import asyncio
 import pytest
 
 from gateway import (
-    BrokenAnswerError,
+    BadKeyError,
     BusyUpstreamError,
     MisconfiguredError,
+    RateLimitedError,
     RefusedError,
     UnreachableError,
     UpstreamError,
     UpstreamTimeoutError,
     may_follow,
     poll,
+    polling,
 )
 
 
@@ -47,11 +49,19 @@ async def test_asks_until_there_is_something():
 
 
 async def test_passing_failures_do_not_count_as_the_end():
-    """Busy, unreachable and garbled answers are asked again, and success resets the patience."""
-    bad = [BusyUpstreamError("b"), UnreachableError("u"), BrokenAnswerError("x")]
+    """Busy, unreachable, garbled answers and 404 are asked again, and success resets the patience."""
+    bad: list[UpstreamError] = [BusyUpstreamError("b"), UnreachableError("u"), MisconfiguredError("404")]
     job = Job(*bad, None, *bad, "done")
 
     assert await poll(job.check, every=0, deadline=5, patience=3) == "done"
+
+
+async def test_no_answer_makes_the_next_question_wait_for_ever(monkeypatch: pytest.MonkeyPatch):
+    """A day as Retry-After would let the deadline pass over a picture that is done and paid for."""
+    monkeypatch.setattr(polling, "LONGEST", 0.01)
+    job = Job(BusyUpstreamError("b", retry_after=86_400.0), RateLimitedError("r", retry_after=3600.0), "done")
+
+    assert await poll(job.check, every=0, deadline=5) == "done"
 
 
 async def test_too_many_failures_end_it_without_a_second_job():
@@ -73,7 +83,7 @@ async def test_an_unreachable_upstream_is_no_excuse_either():
     assert (caught.value.sent, caught.value.retryable) == (True, False)
 
 
-@pytest.mark.parametrize("error", [MisconfiguredError("m"), RefusedError("r")])
+@pytest.mark.parametrize("error", [BadKeyError("k"), RefusedError("r")])
 async def test_a_final_error_ends_it_at_once(error: Exception):
     """What cannot pass is raised at the first time."""
     job = Job(error, "done")

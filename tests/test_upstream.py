@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gateway.calls import Answer, FormField, Outgoing, one_line
 from gateway.errors import (
@@ -29,8 +30,9 @@ from gateway.errors import (
 )
 from gateway.exchange import Http
 from gateway.options import Secret
+from gateway.retrying import retry_after
 from gateway.upstream import Upstream
-from gateway.verdict import classify, error_words, retry_after
+from gateway.verdict import classify, error_words
 from tests.fake_upstream import FakeUpstream
 
 QUICK = Http(connect=2, first_byte=0.3, total=0.5, limit=2**20)
@@ -400,6 +402,19 @@ OPENAI = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
         (says(403), BadKeyError),
         (says(403, b'{"detail":"User is locked. Reason: Exhausted balance."}'), AllowanceError),
         (says(403, b'{"error":{"code":403,"message":"requires moderation","metadata":{}}}'), RefusedError),
+        (says(403, b'{"code":"x","error":"Content violates usage guidelines. Team: t"}'), RefusedError),
+        (says(403, b'{"error":"Failed check: SAFETY_CHECK_TYPE_CSAM"}'), RefusedError),
+        (says(403, b'{"error":{"code":403,"message":"no","metadata":{"flagged_input":"x"}}}'), RefusedError),
+        (says(403, b'{"error":{"code":403,"message":"no","metadata":{"provider_name":"x"}}}'), BadKeyError),
+        (says(403, b"<!DOCTYPE html><title>Attention Required!</title>"), MisconfiguredError),
+        (
+            says(403, b'{"error":"Your team has either used all available credits or reached its limit"}'),
+            AllowanceError,
+        ),
+        (says(403, b'{"detail":"Not enough credits"}'), AllowanceError),
+        (says(401, b"<html>no</html>"), BadKeyError),
+        (says(400, b'{"code":"x","error":"Incorrect API key provided: xx"}'), BadKeyError),
+        (says(400, OPENAI % (b"no", b"x", b"invalid_api_key")), BadKeyError),
         (says(404), MisconfiguredError),
         (says(405), MisconfiguredError),
         (says(408), BusyUpstreamError),
@@ -474,6 +489,57 @@ def test_a_body_is_called_what_it_is(body: bytes, kind: str) -> None:
 def test_long_words_are_cut() -> None:
     """A megabyte of complaint is a line."""
     assert len(error_words(says(400, b'{"error":"' + b"very long " * 100_000 + b'"}'))) == 300
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-reset-requests": "6m0s"}, 360),
+        ({"x-ratelimit-reset-requests": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset-requests": "20ms"}, 1),
+        ({"x-ratelimit-reset": "17"}, 17),
+        ({"X-RateLimit-Reset": "1700000042"}, 42),
+        ({"X-RateLimit-Reset": "1700000042000"}, 42),
+        ({"x-ratelimit-reset": "1600000000"}, 1),
+        ({"x-ratelimit-reset": "soon"}, 1),
+        ({"x-ratelimit-reset": "nan"}, 1),
+        ({"x-ratelimit-reset": "9" * 400}, 1),
+        ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "0", "x-ratelimit-reset-b": "3s"}, 9),
+        ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "4", "x-ratelimit-reset-b": "3s"}, 3),
+        ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "4"}, None),
+        ({"x-ratelimit-reset": "9", "Retry-After": "4"}, 4),
+        ({"x-ratelimit-reset": "9", "Retry-After": "soon"}, 9),
+    ],
+)
+def test_the_end_of_a_limit_is_a_time_to_come_back(headers: dict[str, str], seconds: float | None) -> None:
+    """Seconds, a span, or a moment; only what is used up counts, and `Retry-After` says it best."""
+    assert retry_after(Answer(429, headers), now=1_700_000_000) == seconds
+
+
+@pytest.mark.parametrize("mode", ["cut", "endless"])
+async def test_an_error_whose_body_fails_is_still_that_error(mode: str, aiohttp_server: Any) -> None:
+    """The status says that nothing was drawn, and whose turn is next."""
+
+    async def fail(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=429, headers={"Content-Type": "text/html", "Retry-After": "7"})
+        await response.prepare(request)
+        await response.write(b"<html>" + b"x" * (100_000 if mode == "endless" else 10))
+        assert request.transport is not None
+        if mode == "cut":
+            request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", fail)
+    server = await aiohttp_server(app)
+    upstream = Upstream(QUICK)
+    try:
+        with pytest.raises(RateLimitedError) as raised:
+            await upstream.send(Outgoing("POST", str(server.make_url("/"))), Counting())
+    finally:
+        await upstream.close()
+
+    assert (raised.value.retry_after, raised.value.billed) == (7, False)
 
 
 def test_dates_in_the_past_mean_now() -> None:

@@ -24,6 +24,10 @@ from gateway.wording import count_words, fit_words, prompt_of_answer, without_th
         ("a cat <think>unclosed", "a cat", "unclosed"),
         ("<think>a<think>b</think>c</think>a cat", "a cat", "abc"),
         ("<think>x</think>no</think>a cat", "a cat", "xno"),
+        ("[THINK]hm[/THINK]a cat", "a cat", "hm"),
+        ('hm[/THINK]a sign that says "[THINK]"', 'a sign that says "[THINK]"', "hm"),
+        ("◁think▷hm◁/think▷a cat", "a cat", "hm"),
+        ("<seed:think>hm</seed:think>a cat", "a cat", "hm"),
         ("a < b, thinker </b>", "a < b, thinker </b>", ""),
     ],
 )

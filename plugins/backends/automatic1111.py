@@ -134,9 +134,9 @@ class Automatic1111:
         images = body.get("images") if isinstance(body, dict) else None
         if not isinstance(images, list) or not images or not all(isinstance(text, str) for text in images):
             raise BrokenAnswerError("answered without a picture")
-        seeds = _seeds(body.get("info"))
-        # A grid or control maps may follow the pictures.
-        texts = images[: request.n]
+        seeds, first = _told(body.get("info"))
+        # A grid may come before the pictures, and control maps after them.
+        texts = images[first if first < len(images) else 0 :][: request.n]
         return [Image(await decode(text), seed=_at(seeds, place)) for place, text in enumerate(texts)]
 
     @contextlib.asynccontextmanager
@@ -177,14 +177,14 @@ def _basic(login: str) -> Mapping[str, str]:
     return {"Authorization": "Basic " + b64encode(login.encode()).decode()}
 
 
-def _seeds(info: object) -> list[Any]:
-    """Read the seeds from *info*, which is JSON within a string."""
+def _told(info: object) -> tuple[list[Any], int]:
+    """Read the seeds, and the place of the first picture, from *info*, which is JSON within a string."""
     try:
         told = orjson.loads(info) if isinstance(info, str) else info
     except orjson.JSONDecodeError:
-        return []
-    seeds = told.get("all_seeds") if isinstance(told, dict) else None
-    return seeds if isinstance(seeds, list) else []
+        return [], 0
+    seeds, first = (told.get("all_seeds"), told.get("index_of_first_image")) if isinstance(told, dict) else (None, 0)
+    return seeds if isinstance(seeds, list) else [], first if isinstance(first, int) and first > 0 else 0
 
 
 def _at(seeds: list[Any], place: int) -> int | None:

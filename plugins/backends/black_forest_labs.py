@@ -132,7 +132,9 @@ class BlackForestLabs:
             state = (await self._upstream.send(Outgoing("GET", place), after=submitted)).json()
             if not isinstance(state, dict) or not isinstance(state.get("status"), str):
                 raise BrokenAnswerError("told the state of the job in a form that is not known")
-            if state["status"] in ("Ready", "Error", "Failed", "Task not found", *MODERATED):
+            if state["status"] == "Task not found":
+                raise BrokenAnswerError("does not know the job that it took")
+            if state["status"] in ("Ready", "Error", "Failed", *MODERATED):
                 return state
             if isinstance(state.get("progress"), int | float):
                 report.progress(state["progress"], state["status"])

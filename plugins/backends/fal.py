@@ -139,9 +139,7 @@ class Fal:
         submitted = await self._upstream.send(outgoing, report)
         if _is_finished(submitted):
             return _pictures(submitted, request.n)
-        state_url, answer_url, cancel_url = (
-            self._place(submitted, name) for name in ("status_url", "response_url", "cancel_url")
-        )
+        state_url, answer_url = (self._place(submitted, name) for name in ("status_url", "response_url"))
 
         async def check() -> Mapping[str, Any] | None:
             state = (await self._upstream.send(Outgoing("GET", state_url), after=submitted)).json()
@@ -152,7 +150,7 @@ class Fal:
             return None if state["status"] in ("IN_QUEUE", "IN_PROGRESS") else state
 
         async def cancel() -> None:
-            await self._upstream.send(Outgoing("PUT", cancel_url), after=submitted)
+            await self._upstream.send(Outgoing("PUT", self._place(submitted, "cancel_url")), after=submitted)
 
         state = await poll(check, every=self.every, deadline=self.deadline, cancel=cancel)
         return _pictures(await self._answer(state, answer_url, submitted), request.n)
@@ -168,7 +166,7 @@ class Fal:
         async def fetch() -> Answer:
             return await self._upstream.send(Outgoing("GET", place), after=submitted, pictures=4)
 
-        return await poll(fetch, every=self.every, deadline=self.http.total, patience=2)
+        return await poll(fetch, every=self.every, deadline=self.http.total)
 
     def _place(self, submitted: Answer, name: str) -> str:
         """Read one of the job's addresses; the key goes along, so that it must be theirs."""

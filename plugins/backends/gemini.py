@@ -131,8 +131,25 @@ class Gemini:
             raise BrokenAnswerError("answered JSON of another form than promised")
         if usage := _usage(body.get("usageMetadata")):
             report.used(usage)
-        texts = _predictions(body) if _is_imagen(request.model) else [_drawn(body)]
-        return [Image(await decode(text)) for text in texts[: request.n]]
+        if _is_imagen(request.model):
+            return await _whole(_predictions(body), request.n)
+        return await _whole(_drawn(body), 1)
+
+
+async def _whole(texts: list[str], n: int) -> list[Image]:
+    """Decode the first *n* of *texts* that are whole; a broken one does not spoil the others, which are paid for."""
+    found: list[Image] = []
+    broken: list[BrokenAnswerError] = []
+    for text in texts:
+        try:
+            found.append(Image(await decode(text)))
+        except BrokenAnswerError as error:
+            broken.append(error)
+        if len(found) == n:
+            break
+    if not found:
+        raise broken[0]
+    return found
 
 
 def _is_imagen(model: str) -> bool:
@@ -143,8 +160,8 @@ def _goog(key: str) -> Mapping[str, str]:
     return {"x-goog-api-key": key}
 
 
-def _drawn(body: Mapping[str, Any]) -> str:
-    """Find the picture's base64; parts with ``thought`` hold drafts, the last of the others is the answer."""
+def _drawn(body: Mapping[str, Any]) -> list[str]:
+    """Find the picture's base64: the last first, since parts with ``thought`` and earlier ones hold drafts."""
     feedback = body.get("promptFeedback")
     if isinstance(feedback, dict) and feedback.get("blockReason"):
         raise RefusedError(f"refused the prompt ({one_line(str(feedback['blockReason']), limit=60)})")
@@ -154,7 +171,7 @@ def _drawn(body: Mapping[str, Any]) -> str:
     final = [part for part in parts or [] if isinstance(part, dict) and not part.get("thought")] if _list(parts) else []
     pictures = [data for part in final if isinstance(data := _inline(part), str)]
     if pictures:
-        return pictures[-1]
+        return pictures[::-1]
     reason = one_line(str(candidate.get("finishReason") or ""), limit=60)
     words = one_line(" ".join(part["text"] for part in final if isinstance(part.get("text"), str)), limit=200)
     message = candidate.get("finishMessage")

@@ -27,6 +27,7 @@ from gateway import (
     as_base64,
     classify,
     hookimpl,
+    is_picture,
     model_path,
 )
 
@@ -108,7 +109,8 @@ class HuggingFace:
         """Make one picture."""
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.images else self.outgoing(request)
         answer = await self._upstream.send(outgoing, report)
-        if not answer.body or answer.body[:1] in b"{[" or answer.media_type in ("application/json", "text/html"):
+        words = answer.body[:1] in b"{[" or answer.media_type in ("application/json", "text/html")
+        if words and not is_picture(answer.body[:64]):
             raise BrokenAnswerError(f"answered {answer.kind()} instead of a picture")
         return [Image(answer.body)]
 

@@ -30,6 +30,7 @@ from gateway import (
     decode,
     error_words,
     hookimpl,
+    is_picture,
     model_path,
 )
 
@@ -133,7 +134,7 @@ class Stability:
         """Make one picture; a blurred one with 200 is a refusal."""
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.images else self.outgoing(request)
         answer = await self._upstream.send(outgoing, report)
-        if answer.media_type.startswith("image/"):
+        if is_picture(answer.body[:64]) or answer.media_type.startswith("image/"):
             _check_reason(answer.headers.get("finish-reason", "SUCCESS"))
             return [Image(answer.body, seed=_seed(answer.headers.get("seed")))]
         body = answer.json()

@@ -130,8 +130,10 @@ class OpenAIImages:
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Give the pictures that the upstream makes, be they more or fewer than ``request.n``."""
-        stream = PictureStream(report) if self._streams(request) else None
+        stream = PictureStream(report, self.keys) if self._streams(request) else None
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.mask else self.outgoing(request)
+        if request.images and request.moderation and "moderation" in self._dialect.names:
+            report.noted("moderation: edits there take none; left out")
         if request.mask and is_converted(request.mask, outgoing.form):
             report.noted("mask: converted to the PNG that the target takes")
         try:

@@ -39,14 +39,20 @@ GPT_1 = Capabilities(
     prompt_limit=32_000,
     partials=True,
 )
+# These look closely in any case and refuse to be told so, as the smallest of the first does.
+NO_FIDELITY = {name: allowed for name, allowed in GPT_ACCEPTS.items() if name != "input_fidelity"}
+GPT_MINI = replace(GPT_1, accepts=NO_FIDELITY)
 GPT_2 = replace(
-    GPT_1, sizes=SizeRule(16, 3840, 16, least_pixels=655_360, most_pixels=8_294_400, ratio=3), native=Size(1024, 1024)
+    GPT_MINI,
+    sizes=SizeRule(16, 3840, 16, least_pixels=655_360, most_pixels=8_294_400, ratio=3),
+    native=Size(1024, 1024),
 )
-GPT_2_5 = replace(GPT_2, accepts={**GPT_ACCEPTS, "quality": (*QUALITIES, "xhigh", "max")})
+GPT_2_5 = replace(GPT_2, accepts={**NO_FIDELITY, "quality": (*QUALITIES, "xhigh", "max")})
 
 GPT: tuple[Family, ...] = (
     ("gpt-image-2.5*", GPT_2_5),
     ("gpt-image-2*", GPT_2),
+    ("gpt-image-1-mini*", GPT_MINI),
     ("gpt-image-*", GPT_1),
     ("chatgpt-image-*", GPT_1),
 )

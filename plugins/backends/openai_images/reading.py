@@ -14,6 +14,7 @@ from gateway import (
     RefusedError,
     Report,
     decode,
+    error_code,
     error_words,
     is_picture,
     is_refusal,
@@ -87,7 +88,7 @@ def _none(answer: Answer, blocked: bool) -> list[Image]:
     words = "" if blocked else error_words(answer)
     said = f" ({words})" if words else ""
     error: GatewayError = BrokenAnswerError(f"answered without a picture{said}")
-    if blocked or is_refusal(words):
+    if blocked or is_refusal(f"{words} {error_code(answer)}"):
         error = RefusedError(f"refused the content{said}")
     raise error
 

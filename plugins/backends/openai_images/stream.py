@@ -7,16 +7,20 @@ from typing import Any
 
 import orjson
 
-from gateway import Answer, BrokenAnswerError, GatewayError, Image, Report, classify, decode_base64
+from gateway import Answer, BrokenAnswerError, GatewayError, Image, Report, Secret, classify_told, decode_base64
 
 from .reading import tell_usage
 
 
 class PictureStream:
-    """Takes pieces of the stream as they arrive, reports each preview once, and keeps what is finished."""
+    """Takes pieces of the stream as they arrive, reports each preview once, and keeps what is finished.
 
-    def __init__(self, report: Report) -> None:
+    The *secrets* are shown nowhere, even if the stream repeats them.
+    """
+
+    def __init__(self, report: Report, secrets: tuple[Secret, ...]) -> None:
         self._report = report
+        self._told = Answer(200, {"Content-Type": "application/json"}, secrets=secrets)
         self._rest: list[bytes] = []
         self._images: list[Image] = []
         self._troubles: list[GatewayError] = []
@@ -51,7 +55,8 @@ class PictureStream:
             return
         kind = str(event.get("type", ""))
         if kind == "error" or event.get("error"):
-            self._troubles.append(_complaint(event))
+            # As if it had come instead of the stream, with the status 400.
+            self._troubles.append(classify_told(self._told, event.get("error") or event, otherwise=400))
         elif kind.endswith(".completed"):
             tell_usage(event, self._report)
             try:
@@ -71,13 +76,3 @@ def _event(line: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return event if isinstance(event, dict) else None
-
-
-def _complaint(event: dict[str, Any]) -> GatewayError:
-    """Judge an error that came after the headers as if it had come with the status 400, unless it is the server's."""
-    error = event.get("error")
-    kind = str(error.get("type", "")) if isinstance(error, dict) else ""
-    status = 500 if "server" in kind or "overload" in kind else 400
-    found = classify(Answer(status, {"Content-Type": "application/json"}, orjson.dumps({"error": error})))
-    assert found is not None
-    return found

@@ -13,6 +13,8 @@ from gateway import Capabilities, FormField, Image, ImageRequest, alpha_mask, as
 from .dialects import Dialect, Inputs, InputStyle, MaskStyle, PromptStyle
 
 TAG = re.compile(r"</?\s*sd_cpp_extra_args\s*>", re.IGNORECASE)
+ONLY = {"input_fidelity": True, "moderation": False}
+"""What is sent with input pictures alone, or without them alone; the API refuses it otherwise."""
 NAMES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -55,7 +57,7 @@ def _value(request: ImageRequest, name: str, dialect: Dialect, known: Capabiliti
     if name == "n":
         return request.n if known.count > 1 else None
     value = getattr(request, name)
-    if value is None or name not in known.accepts or (name == "input_fidelity" and not request.images):
+    if value is None or name not in known.accepts or ONLY.get(name, bool(request.images)) != bool(request.images):
         return None
     if name in dialect.hashed:
         return hashlib.sha256(str(value).encode()).hexdigest()

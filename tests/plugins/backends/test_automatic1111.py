@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -85,6 +86,18 @@ async def test_the_pictures_are_the_first_of_the_list():
         images = await draw(backend, ImageRequest("a cat", n=2))
 
     assert images == [Image(PICTURE, seed=11), Image(PICTURE, seed=12)]
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, 1), (0, 0), (7, 0), (-1, 0), ("1", 0)])
+async def test_a_grid_before_the_pictures_is_none_of_them(first: Any, expected: int):
+    """The server says where the pictures begin."""
+    async with open_vendor("automatic1111") as (fake, backend):
+        pictures = [png(16, 8), png(8, 8), png(8, 16)]
+        texts = [base64.b64encode(picture).decode() for picture in pictures]
+        fake.result = {"images": texts, "info": json.dumps({"all_seeds": [5, 6], "index_of_first_image": first})}
+        made = await draw(backend, ImageRequest("a cat", n=2))
+
+    assert made == [Image(pictures[expected], seed=5), Image(pictures[expected + 1], seed=6)]
 
 
 @pytest.mark.parametrize("info", [None, "", "{", "[]", '{"all_seeds": 5}', '{"all_seeds": ["x"]}', {"all_seeds": []}])

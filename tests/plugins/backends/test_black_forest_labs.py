@@ -122,7 +122,7 @@ async def test_moderation_is_final(status: str):
             await draw(backend, ImageRequest("a cat", model="flux-2-pro"))
 
 
-@pytest.mark.parametrize("status", ["Error", "Task not found"])
+@pytest.mark.parametrize("status", ["Error", "Failed"])
 async def test_a_failed_job_may_be_tried_elsewhere(status: str):
     """They do not bill it."""
     async with open_vendor("black_forest_labs") as (fake, backend):
@@ -131,6 +131,20 @@ async def test_a_failed_job_may_be_tried_elsewhere(status: str):
             await draw(backend, ImageRequest("a cat", model="flux-2-pro"))
 
     assert (caught.value.retryable, caught.value.billed) == (True, False)
+
+
+@pytest.mark.parametrize("unknown", [1, 9])
+async def test_a_job_that_they_do_not_know_is_asked_for_again(unknown: int, monkeypatch: pytest.MonkeyPatch):
+    """A server that has not heard of it yet says so; however long it stays lost, nobody else is paid for it."""
+    monkeypatch.setattr("gateway.polling.LONGEST", 0.01)
+    async with open_vendor("black_forest_labs") as (fake, backend):
+        fake.states.extend([{"id": "job-1", "status": "Task not found", "result": None}] * unknown)
+        if unknown == 1:
+            assert len(await draw(backend, ImageRequest("a cat", model="flux-2-pro"))) == 1
+        else:
+            with pytest.raises(BrokenAnswerError) as caught:
+                await draw(backend, ImageRequest("a cat", model="flux-2-pro"))
+            assert (caught.value.retryable, caught.value.billed) == (False, None)
 
 
 @pytest.mark.parametrize("result", [None, {}, {"sample": None}, {"sample": 5}, [], {"sample": ""}])

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from gateway_plugins.backends.chat_images import ChatImages, in_text
+from gateway_plugins.backends.chat_images import ChatImages
+from gateway_plugins.backends.chat_images.sources import in_text
 
 from gateway import (
     AllowanceError,
@@ -174,6 +175,12 @@ ILL: list[tuple[Any, type[GatewayError], str]] = [
     ({"error": {"code": 403, "message": "flagged by moderation"}}, RefusedError, "flagged"),
     ({"error": {"code": 502, "message": "provider failed"}}, BusyUpstreamError, "provider failed"),
     ({"error": "it broke"}, BusyUpstreamError, "it broke"),
+    ({"error": {"code": "content_policy_violation", "message": "not that"}}, RefusedError, "not that"),
+    ({"error": {"code": "insufficient_quota", "message": "pay first"}}, AllowanceError, "pay first"),
+    ({"error": {"code": "402", "message": "pay first"}}, AllowanceError, "pay first"),
+    ({"error": {"code": 403, "message": "no", "metadata": {"flagged_input": "x"}}}, RefusedError, "no"),
+    ({"error": {"code": "9" * 5000, "message": "odd"}}, BusyUpstreamError, "odd"),
+    ({"error": {"message": f"who is {CANARY}?"}}, BusyUpstreamError, "who is ***?"),
 ]
 
 
@@ -188,6 +195,49 @@ async def test_words_are_no_picture(answer: Any, kind: type[GatewayError], words
     assert type(raised.value) is kind
     assert words in raised.value.message
     assert len(fake.calls) == (2 if kind is AllowanceError else 1)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        ([{"content": "![x]("}, {"content": URL}, {"content": ")"}], Image(url=URL)),
+        ([{"role": "assistant", "content": ""}, {"images": [{"image_url": {"url": LARGE_DATA}}]}], Image(data=LARGE)),
+        ([{"content": DATA}], Image(data=PICTURE)),
+    ],
+)
+async def test_a_stream_that_nobody_asked_for_is_read(
+    deltas: list[Any], expected: Image, newline: str, fake: FakeUpstream
+) -> None:
+    """Some proxies stream always; the picture in it is paid for."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    chunks = [*({"choices": [{"delta": delta}]} for delta in deltas), {"choices": [], "usage": usage}]
+    lines = [": hello", *(f"data: {json.dumps(chunk)}" for chunk in chunks), "data: [DONE]", ""]
+    fake.mode, fake.error = "body", (newline * 2).join(lines).encode()
+    report = Remembered()
+    async with backend(fake) as chat:
+        assert await chat.generate(asking("m"), report) == [expected]
+
+    assert report.usages == [Usage(1, 2, 3)]
+
+
+@pytest.mark.parametrize("place", ["error", "choices"])
+async def test_an_error_in_a_stream_is_told(place: str, fake: FakeUpstream) -> None:
+    """In a chunk of its own, or in a choice."""
+    error = {"code": 402, "message": "no credits"}
+    chunk = {"error": error} if place == "error" else {"choices": [{"error": error, "delta": {}}]}
+    fake.mode, fake.error = "body", f"data: {json.dumps(chunk)}\n\n".encode()
+    async with backend(fake) as chat:
+        with pytest.raises(AllowanceError, match="no credits"):
+            await chat.generate(asking("m"), Remembered())
+
+
+async def test_drafts_have_room(fake: FakeUpstream) -> None:
+    """The same picture in two places, and a draft before it, are no endless answer."""
+    large = "data:image/png;base64," + base64.b64encode(png(8, 8, 6_000_000)).decode()
+    fake.mode, fake.error = "body", fake.chat({"content": f"![x]({large})", "images": [{"url": large}, {"url": large}]})
+    async with backend(fake) as chat:
+        assert len((await chat.generate(asking("m"), Remembered()))[0].data) > 6_000_000
 
 
 async def test_long_words_are_told_shortly(fake: FakeUpstream) -> None:

@@ -166,7 +166,7 @@ async def test_cancelling_the_job_cancels_it_there():
         assert fake.paths()[-1] == "PUT /fal-ai/flux/requests/r1/cancel"
 
 
-@pytest.mark.parametrize("name", ["status_url", "response_url", "cancel_url"])
+@pytest.mark.parametrize("name", ["status_url", "response_url"])
 async def test_the_key_does_not_follow_to_a_foreign_host(name: str):
     """Each of the job's addresses must be theirs."""
     async with open_vendor("fal") as (fake, backend):
@@ -176,6 +176,17 @@ async def test_the_key_does_not_follow_to_a_foreign_host(name: str):
             await draw(backend, ASKED)
 
         assert len(fake.calls) == 1
+
+
+@pytest.mark.parametrize("told", [{}, {"cancel_url": "https://fal.run.evil.example/x"}, {"cancel_url": 5}])
+async def test_a_job_that_cannot_be_cancelled_is_drawn_all_the_same(told: dict[str, Any]):
+    """It is taken, and will be billed."""
+    async with open_vendor("fal") as (fake, backend):
+        job = f"{fake.base}/fal-ai/flux/requests/r1"
+        fake.modes.append("body")
+        fake.error = {"request_id": "r1", "status_url": f"{job}/status", "response_url": job, **told}
+
+        assert len(await draw(backend, ASKED)) == 1
 
 
 def test_behind_a_router_the_scheme_is_bearer():

@@ -57,6 +57,16 @@ def test_a_plain_call_is_plain():
     }
 
 
+@pytest.mark.parametrize("broken", ["first", "last"])
+async def test_one_broken_picture_spoils_no_other(broken: str):
+    """The whole one is paid for."""
+    whole, torn = ({"inlineData": {"data": data}} for data in (base64.b64encode(PICTURE).decode(), "%%"))
+    async with open_vendor("gemini") as (fake, backend):
+        fake.mode, fake.error = "body", answer("STOP", *((torn, whole) if broken == "first" else (whole, torn)))
+
+        assert await draw(backend, ASKED) == [Image(PICTURE)]
+
+
 async def test_the_picture_is_taken_and_the_draft_is_not():
     """Parts with ``thought`` hold drafts; the key goes in its own header."""
     async with open_vendor("gemini") as (fake, backend):

@@ -90,6 +90,15 @@ async def test_used_up_credits_are_an_allowance():
             await draw(backend, ASKED)
 
 
+@pytest.mark.parametrize("declared", ["application/json", "text/html", "application/octet-stream"])
+async def test_a_picture_is_known_by_its_bytes(declared: str):
+    """Whatever a server in between declares."""
+    async with open_vendor("huggingface") as (fake, backend):
+        fake.mode = f"type:{declared}"
+
+        assert await draw(backend, ASKED) == [Image(PICTURE)]
+
+
 @pytest.mark.parametrize("body", [{"error": "x"}, [], b"", b"<!doctype html><html></html>"])
 async def test_words_instead_of_bytes_are_broken(body: Any):
     """200 is not a picture."""

@@ -290,6 +290,27 @@ def test_callers_cannot_set_engine_options(tag: str, fake: FakeUpstream) -> None
     assert prompt.endswith('<sd_cpp_extra_args>{"seed": 7}</sd_cpp_extra_args>')
 
 
+@pytest.mark.parametrize(
+    ("model", "taken"), [("gpt-image-1.5", True), ("gpt-image-2", False), ("gpt-image-1-mini", False)]
+)
+def test_some_models_cannot_be_told_how_close_to_look(model: str, taken: bool, fake: FakeUpstream) -> None:
+    """They answer 400 to it."""
+    assert ("input_fidelity" in backend(fake).capabilities(model).accepts) == taken
+
+
+async def test_edits_take_no_moderation(fake: FakeUpstream) -> None:
+    """OpenAI knows it for generations alone; that it is left out is told."""
+    report = Remembered()
+    async with backend(fake) as images:
+        await images.generate(asking("gpt-image-2", images=(input_image(),), moderation="low"), report)
+        edited = fake.last.fields
+        await images.generate(asking("gpt-image-2", moderation="low"), Remembered())
+
+    assert "moderation" not in edited
+    assert fake.last.json["moderation"] == "low"
+    assert report.notes == ["moderation: edits there take none; left out"]
+
+
 def test_bar_in_a_prompt_is_no_negative_prompt(fake: FakeUpstream) -> None:
     """LocalAI would take what follows the bar as what must not be drawn."""
     assert "|" not in backend(fake, "localai").outgoing(asking("flux", prompt="a|b")).json["prompt"]
@@ -347,7 +368,9 @@ async def test_sd_server_takes_a_white_mask(fake: FakeUpstream) -> None:
 async def test_edits_are_forms_with_true_types(count: int, mask: bool, names: list[str], fake: FakeUpstream) -> None:
     """OpenAI refuses application/octet-stream; one picture is `image`, several are `image[]`."""
     pictures = tuple(input_image() for _ in range(count))
-    request = asking("gpt-image-2", images=pictures, mask=CLEAR if mask else None, quality="low", input_fidelity="high")
+    request = asking(
+        "gpt-image-1.5", images=pictures, mask=CLEAR if mask else None, quality="low", input_fidelity="high"
+    )
     report = Remembered()
     async with backend(fake) as images:
         await images.generate(request, report)
@@ -358,7 +381,7 @@ async def test_edits_are_forms_with_true_types(count: int, mask: bool, names: li
     ]
     assert report.notes == []
     assert fake.last.fields == {
-        "model": "gpt-image-2",
+        "model": "gpt-image-1.5",
         "prompt": "a cat",
         "n": "1",
         "quality": "low",
@@ -560,6 +583,9 @@ async def test_upstream_that_does_not_stream_after_all(fake: FakeUpstream) -> No
         ([{"type": "error", "error": {"message": "no", "code": "moderation_blocked"}}], RefusedError),
         ([{"type": "error", "error": {"message": "no", "type": "server_error"}}], BusyUpstreamError),
         ([{"type": "error", "error": "torn"}], RejectedError),
+        ([{"type": "error", "error": {"message": "slow down", "code": "rate_limit_exceeded"}}], RateLimitedError),
+        ([{"type": "error", "error": {"message": "no", "code": 402}}], AllowanceError),
+        ([{"type": "error", "code": "server_error", "message": "it broke"}], BusyUpstreamError),
         ([{"type": "image_generation.partial_image", "b64_json": TEXT}], BrokenAnswerError),
         ([{"type": "image_generation.completed", "b64_json": "broken!"}], BrokenAnswerError),
     ],
@@ -570,6 +596,17 @@ async def test_streams_that_end_badly(events: list[Any], kind: type[GatewayError
     async with backend(fake) as images:
         with pytest.raises(kind):
             await images.generate(asking("gpt-image-2", partial_images=1), Remembered())
+
+
+async def test_a_stream_that_repeats_the_key_shows_it_to_nobody(fake: FakeUpstream) -> None:
+    """However long the stream is."""
+    partial = {"type": "image_generation.partial_image", "b64_json": base64.b64encode(LARGE).decode()}
+    fake.mode, fake.error = "body", streamed(partial, {"type": "error", "error": {"message": f"bad key: {CANARY}!"}})
+    async with backend(fake) as images:
+        with pytest.raises(RejectedError, match="bad key: ") as raised:
+            await images.generate(asking("gpt-image-2", partial_images=1), Remembered())
+
+    assert CANARY not in raised.value.message
 
 
 async def test_unknown_api_needs_no_code(fake: FakeUpstream) -> None:

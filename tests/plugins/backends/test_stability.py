@@ -120,12 +120,13 @@ async def test_its_errors_have_their_classes(status: int, name: str, kind: type[
         assert kind is not RateLimitedError or caught.value.retry_after >= 55  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("declared", ["image/png", "application/octet-stream"])
 @pytest.mark.parametrize("reason", ["SUCCESS", "CONTENT_FILTERED"])
-async def test_bytes_are_taken_as_well(reason: str):
-    """The answer's type decides; a filtered picture is told in a header then."""
+async def test_bytes_are_taken_as_well(reason: str, declared: str):
+    """A filtered picture is told in a header then."""
     headers = {"finish-reason": reason, "seed": "8"}
     async with open_vendor("stability") as (fake, backend):
-        fake.good = lambda _: web.Response(body=PICTURE, content_type="image/png", headers=headers)  # type: ignore[method-assign]  # another form
+        fake.good = lambda _: web.Response(body=PICTURE, content_type=declared, headers=headers)  # type: ignore[method-assign]  # another form
         if reason == "SUCCESS":
             assert await draw(backend, ASKED) == [Image(PICTURE, seed=8)]
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from gateway import (
     Url,
     as_data_url,
     classify,
+    classify_told,
     decode,
     hookimpl,
     one_line,
@@ -32,16 +32,15 @@ from gateway import (
     value_at,
 )
 
+from .folding import completion_of
+from .sources import LONGEST_URL, in_list, in_output, in_text, texts_of
+
 log = logging.getLogger(__name__)
 
 LONGEST_ERROR = 64 * 2**10
 """Bytes of an answer that may be an error; one with a picture is longer, or has none."""
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
-BASE64 = re.compile(r"[A-Za-z0-9+/=]+")
-ADDRESS = re.compile(r"https?://[^\s<>\"')\]]{1,2000}")
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif")
 FIRST = ("choices", 0, "message", "images", 0, "image_url", "url")
-LONGEST_URL = 4096
 MOST_LINES = 200
 
 
@@ -100,7 +99,8 @@ class ChatImages:
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make one picture."""
-        answer = await self._upstream.send(self.outgoing(request), report)
+        # Drafts, and the same picture in two places, may come along.
+        answer = await self._upstream.send(self.outgoing(request), report, pictures=4)
         return [await _picture(answer, report)]
 
 
@@ -117,8 +117,8 @@ async def _picture(answer: Answer, report: Report) -> Image:
     message = message if isinstance(message, Mapping) else {}
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    words = content if isinstance(content, str) else "\n".join(_texts(parts))
-    sources = [*_in_list(message.get("images")), *_in_list(parts), *_in_output(parsed.get("output")), *in_text(words)]
+    words = content if isinstance(content, str) else "\n".join(texts_of(parts))
+    sources = [*in_list(message.get("images")), *in_list(parts), *in_output(parsed.get("output")), *in_text(words)]
     broken: list[BrokenAnswerError] = []
     for source in dict.fromkeys(sources):
         try:
@@ -152,7 +152,7 @@ async def _parsed(answer: Answer) -> tuple[Any, bytes | None]:
             return await unpack(answer.body, FIRST)
         except BrokenAnswerError:
             log.info("the first picture of a chat answer is broken; others may be whole")
-    return answer.json(), None
+    return completion_of(answer), None
 
 
 def _judge(answer: Answer) -> GatewayError | None:
@@ -160,92 +160,11 @@ def _judge(answer: Answer) -> GatewayError | None:
     if (judged := classify(answer)) is not None or len(answer.body) > LONGEST_ERROR or b'"error"' not in answer.body:
         return judged
     try:
-        parsed = answer.json()
+        parsed = completion_of(answer)
     except BrokenAnswerError:
         return None
     error = value_at(parsed, ("error",)) or value_at(parsed, ("choices", 0, "error"))
-    if not error:
-        return None
-    code = error.get("code") if isinstance(error, Mapping) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else 502
-    words = one_line(str(error.get("message", "")) if isinstance(error, Mapping) else str(error))
-    return classify(Answer(status, {"Content-Type": "text/plain"}, words.encode()))
-
-
-def _texts(parts: list[Any]) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-            yield part["text"]
-
-
-def _in_list(parts: Any) -> Iterator[str]:
-    """Yield what the items of *images* or of a list of parts point to."""
-    for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, Mapping):
-            nested = part.get("image_url", part.get("source"))
-            holder = nested if isinstance(nested, Mapping) else part
-            for name in ("url", "b64_json", "data", "image_url", "result"):
-                if isinstance(holder.get(name), str) and holder[name]:
-                    yield holder[name]
-                    break
-
-
-def _in_output(items: Any) -> Iterator[str]:
-    """Yield the pictures of an OpenAI Responses answer."""
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, Mapping) and item.get("type") == "image_generation_call" and item.get("result"):
-            yield str(item["result"])
-
-
-def in_text(text: str) -> list[str]:
-    """Find pictures in Markdown: image links first, else data URLs, else links that end like a picture.
-
-    Every step only goes forward, so that megabytes of base64 cost no more than their length.
-    """
-    links = [target for is_image, target in _links(text) if is_image]
-    if links:
-        return links
-    data = list(_data_urls(text))
-    if data:
-        return data
-    return [found for found in ADDRESS.findall(text) if found.partition("?")[0].lower().endswith(ENDINGS)]
-
-
-def _links(text: str) -> Iterator[tuple[bool, str]]:
-    """Yield each Markdown link: whether it is a picture, and its target."""
-    position = 0
-    while (middle := text.find("](", position)) >= 0:
-        start = middle + 2
-        end = _end_of_target(text, start)
-        if end < 0:
-            return
-        opening = text.rfind("[", position, middle)
-        target = text[start:end].strip().removeprefix("<").partition(" ")[0].removesuffix(">")
-        if target.startswith(("https://", "http://", "data:")):
-            yield opening > 0 and text[opening - 1] == "!", target
-        position = end
-
-
-def _end_of_target(text: str, start: int) -> int:
-    """Find the bracket that closes a link; a few opened inside the address must be closed first."""
-    end = text.find(")", start)
-    for _ in range(4):
-        if not 0 < end < start + LONGEST_URL or text.count("(", start, end) <= text.count(")", start, end):
-            break
-        end = text.find(")", end + 1)
-    return end
-
-
-def _data_urls(text: str) -> Iterator[str]:
-    position = 0
-    while (start := text.find("data:image/", position)) >= 0:
-        comma = text.find(";base64,", start, start + 200)
-        content = BASE64.match(text, comma + 8) if comma >= 0 else None
-        position = content.end() if content else start + 11
-        if content:
-            yield text[start:position]
+    return classify_told(answer, error, otherwise=502) if error else None
 
 
 async def _image(source: str) -> Image:
