@@ -79,6 +79,7 @@ from gateway.pictures import (
 )
 from gateway.polling import may_follow, poll
 from gateway.receipt import Attempt, Change, Receipt
+from gateway.redis_url import check_redis_url
 from gateway.retouch import encode_picture, finish, open_picture
 from gateway.shared_counters import make_counters
 from gateway.troubles import Troubles
@@ -201,6 +202,7 @@ __all__ = [
     "as_base64",
     "as_data_url",
     "bearer",
+    "check_redis_url",
     "classify",
     "classify_told",
     "count_tokens",

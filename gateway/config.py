@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gateway.conditions import Names, drop_unwanted, heed_checks, name_models, without
+from gateway.contracts import Stage
 from gateway.document import Document, Steps
 from gateway.errors import ConfigError
 from gateway.hints import known_words
@@ -22,6 +23,7 @@ from gateway.validation import InvalidError, anchored, option_hints, options_typ
 from gateway.yaml_source import FILE_LIMIT, read_yaml
 
 PRESETS = "gateway_presets"
+STAGES = frozenset(get_args(Stage))
 COMPONENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 MODEL_NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 
@@ -93,15 +95,24 @@ def plugin_files(document: Document) -> list[Path]:
     except InvalidError:
         return []
     files = []
-    for index, path in enumerate(anchored(paths, document.folder)):
+    for index, path in enumerate(paths):
         steps = ("plugins", index)
-        if document.is_broken(steps):
+        # A variable that is empty means no plugin, and not the folder of the file.
+        if document.is_broken(steps) or document.part(steps) == "":
             continue
-        if path.is_dir() or (path.is_file() and path.suffix == ".py"):
-            files.append(path)
-        else:
-            document.complain(steps, "not a Python file" if path.exists() else "there is no such file or folder")
+        try:
+            files.append(_plugin_file(anchored(path, document.folder)))
+        except ValueError as error:
+            document.complain(steps, str(error))
+        except OSError as error:
+            document.complain(steps, f"cannot be read ({error.strerror})")
     return files
+
+
+def _plugin_file(path: Path) -> Path:
+    if path.is_dir() or (path.is_file() and path.suffix == ".py"):
+        return path
+    raise ValueError("not a Python file" if path.exists() else "there is no such file or folder")
 
 
 def settings_of(document: Document, registry: Registry) -> Configuration:
@@ -160,10 +171,11 @@ def _settings(document: Document) -> Settings:
         except InvalidError:
             continue
     settings = Settings(**good, models=models)
-    jobs = settings.jobs
-    state = anchored(jobs.state, document.folder)
-    spool = anchored(jobs.spool, document.folder)
-    return dataclasses.replace(settings, jobs=dataclasses.replace(jobs, state=state, spool=spool))
+    try:
+        return dataclasses.replace(settings, jobs=anchored(settings.jobs, document.folder))
+    except ValueError as error:
+        document.complain(("jobs",), str(error))
+        return settings
 
 
 def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:
@@ -228,6 +240,9 @@ def _components(
             made[name] = _component(document, (kind, name), type_.cls)
         except InvalidError:
             continue
+        if unknown := set(getattr(made[name], "stages", ())) - STAGES:
+            words = f"stages: {', '.join(sorted(map(str, unknown)))} is none; known: {', '.join(sorted(STAGES))}"
+            document.complain((kind, name), words)
     if len(made) < len(names):
         return made  # what is missing would only be complained of a second time
     for name, component in made.items():
@@ -242,13 +257,14 @@ def _components(
 def _component(document: Document, steps: Steps, cls: type) -> Any:
     """Make one component of its validated options."""
     spec = {key: value for key, value in document.part(steps).items() if key != "use"}
-    options = validate(document, steps, spec, options_type(cls))
+    kind = options_type(cls)
+    options = validate(document, steps, _with_paths(document, steps, spec, kind), kind)
     if document.is_broken(steps):
         raise InvalidError
-    given = {each.name: anchored(getattr(options, each.name), document.folder) for each in dataclasses.fields(options)}
     try:
-        component = cls(**given)
-    except Exception as error:  # a plugin's code may raise anything; the start tells where
+        given = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
+        component = cls(**anchored(given, document.folder))
+    except (Exception, SystemExit) as error:  # a plugin's code may raise anything; the start tells where
         document.complain(steps, _told(error))
         raise InvalidError from error
     if any(each.name == "name" and not each.init for each in dataclasses.fields(cls)):
@@ -256,6 +272,22 @@ def _component(document: Document, steps: Steps, cls: type) -> Any:
     return component
 
 
-def _told(error: Exception) -> str:
+def _with_paths(document: Document, steps: Steps, spec: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Take an empty text for no path where there need be none; complain where there must be one.
+
+    As a path it would be the folder of the configuration itself.
+    """
+    hints = option_hints(kind)
+    empty = [
+        name for name, value in spec.items() if value == "" and Path in (hints.get(name), *get_args(hints.get(name)))
+    ]
+    for name in empty:
+        if type(None) not in get_args(hints[name]):
+            document.complain((*steps, name), "empty; name a file or a folder")
+            raise InvalidError
+    return {name: None if name in empty else value for name, value in spec.items()}
+
+
+def _told(error: BaseException) -> str:
     words = str(error) or "refused"
     return words if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: {words}"

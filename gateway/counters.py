@@ -19,6 +19,8 @@ CODE = "counters_unavailable"
 Period = Literal["minute", "hour", "day", "month"]
 PERIODS = {"minute": 60, "hour": 3600, "day": 86400}
 """Seconds of the periods that always have as many."""
+SET_BACK = 3600
+"""Seconds by which a clock may be put back without its calendar windows beginning anew."""
 SWEEP_AT = 1_000
 """What nobody counts in any more is forgotten when this many names are known."""
 
@@ -39,6 +41,15 @@ class Calendar:
         moment = datetime.fromtimestamp(now, UTC)
         start, following = month_start(moment.year, moment.month), month_start(moment.year, moment.month + 1)
         return start, following
+
+
+def current(limit: Calendar, now: float, known: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Give beginning, end and use of the window that counts now; *known* is the last one.
+
+    A clock that was put back a little, over midnight, must not grant a budget twice.
+    """
+    start, end = limit.window(now)
+    return known if known and (known[0] == start or start < known[0] <= now + SET_BACK) else (start, end, 0)
 
 
 def month_start(year: int, month: int) -> int:
@@ -140,6 +151,9 @@ class MemoryCounters:
         # Reckoned as the wait is told: by the other side of the sum, rounding would keep who came in time.
         while moments and moments[0] + limit.period <= now:
             moments.popleft()
+        while moments and moments[-1] - limit.period > now:
+            # Counted by a clock that was put back since: nobody may have to wait for it to get there again.
+            moments.pop()
         over = len(moments) + count - limit.count
         if over > 0:
             # The place is free when the oldest that stands in the way leaves the window.
@@ -148,9 +162,7 @@ class MemoryCounters:
         return Taken(name, count, limit, len(moments), mark=now)
 
     def _spend(self, name: str, count: int, limit: Calendar, now: float) -> Taken:
-        start, end = limit.window(now)
-        known, _, used = self._windows.get(name, (start, end, 0))
-        used = used if known == start else 0
+        start, end, used = current(limit, now, self._windows.get(name))
         if used + count > limit.count:
             return Taken(name, count, limit, used, math.ceil(end - now))
         self._windows[name] = start, end, used + count

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.counters import CODE, Calendar, Limit, Taken
+from gateway.counters import CODE, Calendar, Limit, Taken, current
 from gateway.errors import ConfigError, UnavailableError
 from gateway.options import Rate
 from gateway.outage import Outage
@@ -82,7 +82,9 @@ class FileCounters:
 
     def _slide(self, database: sqlite3.Connection, name: str, count: int, limit: Rate) -> Taken:
         now = self._clock()
-        database.execute("DELETE FROM moments WHERE name = ? AND at <= ?", (name, now - limit.period))
+        # Also what was counted by a clock that was put back since: nobody may have to wait for it to get there again.
+        old = "DELETE FROM moments WHERE name = ? AND (at <= ? OR at > ?)"
+        database.execute(old, (name, now - limit.period, now + limit.period))
         moments = [row[0] for row in database.execute("SELECT at FROM moments WHERE name = ? ORDER BY at", (name,))]
         over = len(moments) + count - limit.count
         if over > 0:
@@ -92,10 +94,9 @@ class FileCounters:
 
     def _spend(self, database: sqlite3.Connection, name: str, count: int, limit: Calendar) -> Taken:
         now = self._clock()
-        start, ends = limit.window(now)
         database.execute("DELETE FROM windows WHERE ends <= ?", (now,))
-        found = database.execute("SELECT used FROM windows WHERE name = ? AND start = ?", (name, start)).fetchone()
-        used = int(found[0]) if found else 0
+        query = "SELECT start, ends, used FROM windows WHERE name = ?"
+        start, ends, used = current(limit, now, database.execute(query, (name,)).fetchone())
         if used + count > limit.count:
             return Taken(name, count, limit, used, math.ceil(ends - now))
         database.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?, ?)", (name, start, ends, used + count))

@@ -18,6 +18,10 @@ from gateway.values import Caller, Event, ImageRequest, Result
 log = logging.getLogger(__name__)
 
 
+GOODBYE = 10.0
+"""Seconds that a stop waits for records to be written."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """An error as it was told."""
@@ -68,6 +72,7 @@ class JobRecords:
         self._records = records
         self._keep = keep
         self._tasks: set[asyncio.Task[None]] = set()
+        self._wanted: dict[str, tuple[str, float]] = {}
         self._writing = asyncio.Lock()
 
     async def open(self, jobs: Jobs) -> None:
@@ -82,7 +87,14 @@ class JobRecords:
             jobs.restore(_job(record))
 
     async def close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Write what is left, as far as that can be done in a while: a store that hangs holds up no stop."""
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=GOODBYE)
+            if left:
+                log.error("%d records of jobs could not be kept before the stop", len(left))
+                for task in left:
+                    task.cancel()
+                await asyncio.wait(left)
         await self._records.close()
 
     def sent(self, job: Job) -> None:
@@ -94,15 +106,19 @@ class JobRecords:
         job.kept = self._keep_task(job, (job.ended or job.created) + self._keep)
 
     def _keep_task(self, job: Job, expires: float) -> asyncio.Task[None]:
-        text = RECORD.dump_json(_record(job)).decode()
-        task = asyncio.get_running_loop().create_task(self._put(job.id, text, expires))
+        self._wanted[job.id] = RECORD.dump_json(_record(job)).decode(), expires
+        task = asyncio.get_running_loop().create_task(self._put(job.id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _put(self, identity: str, text: str, expires: float) -> None:
+    async def _put(self, identity: str) -> None:
         # One after the other, so that the end of a job is never overwritten by its beginning.
         async with self._writing:
+            text, expires = self._wanted.pop(identity, ("", 0.0))
+            if expires <= time.time():
+                # Its end was written in the turn of its beginning, or it has waited for its turn too long.
+                return
             try:
                 await self._records.put(identity, text, expires)
             except Exception:

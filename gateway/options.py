@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from gateway.redis_url import check_redis_url
 from gateway.values import Secret as SecretText
 from gateway.values import Size
 
@@ -55,12 +56,12 @@ def parse_duration(value: Any) -> float:
 def parse_bytes(value: Any) -> int:
     """Read a number of bytes from a number or from text such as ``512``, ``200kB``, ``64MiB``."""
     if isinstance(value, int) and not isinstance(value, bool):
-        count = value
+        count: float = value
     else:
-        count = int(_sum_of_parts(value, BYTES, "a size in bytes", "200kB, 64MiB, 1GiB"))
-    if count < 0:
-        raise ValueError("a size in bytes must not be negative")
-    return count
+        count = _sum_of_parts(value, BYTES, "a size in bytes", "200kB, 64MiB, 1GiB")
+    if not 0 <= count < 2**63:
+        raise ValueError("a size in bytes must not be negative or absurdly large")
+    return int(count)
 
 
 def _sum_of_parts(value: Any, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:
@@ -79,6 +80,18 @@ def parse_host_port(value: str) -> tuple[str, int]:
         raise ValueError(f"{value!r} is not host:port; write it like minio.local:9000 or [::1]:80")
     host = str(ip_address(found[1])) if found[1] else found[2].lower().rstrip(".")
     return host, int(found[3])
+
+
+def check_host(value: str) -> None:
+    """Raise ValueError for what nothing can listen on; an empty host would listen on every address."""
+    try:
+        named = value.strip() == value != "" and value.isprintable() and bool(value.encode("idna"))
+    except UnicodeError:
+        named = False
+    if not named:
+        raise ValueError(
+            "host must be an address or a name, such as 127.0.0.1 (this machine alone) or 0.0.0.0 (every address)"
+        )
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -196,9 +209,10 @@ def _state(value: Any) -> Path | Secret | None:
     """Read where a state lies: an address of Redis, which may hold a password, or a file."""
     if value is None or isinstance(value, Path):
         return value
-    if not isinstance(value, str) or ("://" in value and not value.startswith(REDIS)):
+    if not isinstance(value, str) or "\0" in value or ("://" in value and not value.startswith(REDIS)):
         raise ValueError("not a file, nor an address of Redis like redis://:PASSWORD@HOST:6379/0")
     if value.startswith(REDIS):
+        check_redis_url(value)
         return Secret(value)
     return Path(value) if value else None
 

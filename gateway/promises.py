@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
+from gateway.validation import options_type
 
 CONTRACTS: Mapping[str, type] = {
     "authenticators": Authenticator,
@@ -35,6 +36,17 @@ def broken_promises(kind: str, cls: object) -> Iterator[str]:
     for name, promised in vars(contract).items():
         if inspect.isfunction(promised) and not name.startswith("_"):
             yield from _broken_method(cls, name, promised)
+    if hasattr(cls, "__aenter__") != hasattr(cls, "__aexit__"):
+        yield f"{cls.__name__} has only one of __aenter__ and __aexit__"
+    yield from _broken_options(cls)
+
+
+def _broken_options(cls: type) -> Iterator[str]:
+    """Name what makes the options unreadable, such as a type that is imported for type checkers alone."""
+    try:
+        options_type(cls)
+    except Exception as error:  # noqa: BLE001  - annotations are a stranger's code, too
+        yield f"{cls.__name__}: its options cannot be understood: {type(error).__name__}: {error}"
 
 
 def _broken_method(cls: type, name: str, promised: Callable[..., Any]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import secrets
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from gateway.counters import CODE, PERIODS, Calendar, Limit, Taken, month_start
 from gateway.errors import UnavailableError
 from gateway.options import Rate
 from gateway.outage import Outage
+from gateway.redis_url import check_redis_url
 
 SECONDS = 0.25
 """How long Redis may keep a call waiting: with all that stands around it no call is to be late by more than 0.3 s."""
@@ -36,6 +36,8 @@ SLIDE = """
 local time = redis.call('TIME')
 local now, count, period = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - period)
+-- What was counted by a clock that was put back since.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + period, '+inf')
 local used = redis.call('ZCARD', KEYS[1])
 local over = used + count - ARGV[2]
 if over > 0 then
@@ -54,10 +56,13 @@ if period == 0 then first, ends = tonumber(ARGV[4]), tonumber(ARGV[5]) end
 for at = 5, #ARGV - 1 do
   if tonumber(ARGV[at]) <= now then first, ends = tonumber(ARGV[at]), tonumber(ARGV[at + 1]) end
 end
-local known = redis.call('HMGET', KEYS[1], 'window', 'used')
-local used = tonumber(known[1] or 0) == first and tonumber(known[2]) or 0
+local known = redis.call('HMGET', KEYS[1], 'window', 'used', 'ends')
+local window, used = tonumber(known[1] or 0), 0
+-- A clock that was put back a little has not made its window new.
+if window > first and window <= now + 3600 and known[3] then first, ends = window, tonumber(known[3]) end
+if window == first then used = tonumber(known[2]) end
 if used + count > tonumber(ARGV[2]) then return {used, ends - now, first} end
-redis.call('HSET', KEYS[1], 'window', first, 'used', used + count)
+redis.call('HSET', KEYS[1], 'window', first, 'used', used + count, 'ends', ends)
 redis.call('EXPIREAT', KEYS[1], ends)
 return {used + count, 0, first}
 """
@@ -81,16 +86,15 @@ class RedisCounters:
     def __init__(
         self, url: str, otherwise: str = "", prefix: str = "image-gateway:counters:", seconds: float = SECONDS
     ) -> None:
-        if importlib.util.find_spec("redis") is None:
-            raise ValueError("state: Redis needs the extra: pip install 'image-gateway[redis]'")
         try:
-            place = urlsplit(url)
-            port = place.port or 6379
-        except ValueError:
-            # The library's words may hold the URL, and so its password.
-            raise ValueError("state: this is not a URL of Redis, like redis://:PASSWORD@HOST:6379/0") from None
+            check_redis_url(url)
+        except ValueError as error:
+            raise ValueError(f"state: {error}") from None
+        place = urlsplit(url)
         self._url = url
-        self._outage = Outage(f"Redis at {place.hostname}:{port}" if place.hostname else "Redis", otherwise)
+        self._outage = Outage(
+            f"Redis at {place.hostname}:{place.port or 6379}" if place.hostname else "Redis", otherwise
+        )
         self._prefix = prefix
         self._seconds = seconds
         self._client: Any = None

@@ -81,15 +81,16 @@ def _check_targets(document: Document, steps: Steps, targets: Any, names: Mappin
     if targets == []:
         document.complain(steps, "empty; a model needs at least one target: {backend: …, model: …}")
     for index, target in enumerate(targets if isinstance(targets, list) else ()):
-        if isinstance(target, dict) and isinstance(target.get("backend"), str):
-            _check(document, (*steps, index, "backend"), target["backend"], "backends", names)
+        if isinstance(target, dict) and (name := _name(document, (*steps, index, "backend"), target.get("backend"))):
+            _check(document, (*steps, index, "backend"), name, "backends", names)
 
 
 def _check_lists(document: Document, steps: Steps, recipe: Any, names: Mapping[str, Sequence[str]]) -> None:
     for kind in ("optimizers", "middlewares"):
         listed = recipe.get(kind)
-        items = listed.split(",") if isinstance(listed, str) else listed if isinstance(listed, list) else []
-        wanted = [item.strip() for item in items if isinstance(item, str)]
+        items = listed if isinstance(listed, list) else [listed] if isinstance(listed, str) else []
+        texts = [_name(document, (*steps, kind, at), item) for at, item in enumerate(items)]
+        wanted = [name.strip() for text in texts for name in text.split(",") if name.strip()]
         for index, name in enumerate(wanted):
             _check(document, (*steps, kind, index), name, kind, names)
             if name in wanted[:index]:
@@ -99,16 +100,21 @@ def _check_lists(document: Document, steps: Steps, recipe: Any, names: Mapping[s
 def _check_storage(
     document: Document, steps: Steps, storage: Any, storages: Sequence[str], dropped: Mapping[str, Collection[str]]
 ) -> None:
-    wanted = storage if isinstance(storage, str) and storage not in dropped.get("storages", ()) else ""
-    if wanted:
-        _check(document, steps, wanted, "storages", {"storages": storages})
-    elif len(storages) > 1 and (not storage or isinstance(storage, str)):
+    name = _name(document, steps, storage)
+    if name and name not in dropped.get("storages", ()):
+        _check(document, steps, name, "storages", {"storages": storages})
+    elif len(storages) > 1 and (not storage or name):
         document.complain(steps, f"missing, and there are several; name one of: {', '.join(storages)}")
 
 
 def _check(document: Document, steps: Steps, name: str, kind: str, names: Mapping[str, Sequence[str]]) -> None:
     if name not in names.get(kind, ()) and not _is_broken(document, steps):
         document.complain(steps, f'no {kind} component is named "{name}"; {known_words(name, names.get(kind, ()))}')
+
+
+def _name(document: Document, steps: Steps, value: Any) -> str:
+    """Give a name as validation takes it: a plain number is what the file has; what is no name gives nothing."""
+    return value if isinstance(value, str) else document.written.get(steps, "")
 
 
 def _is_broken(document: Document, steps: Steps) -> bool:
@@ -135,6 +141,7 @@ def _check_default(document: Document, settings: Settings) -> None:
     default = settings.default_model
     if (
         default
+        and default not in known
         and not any(fnmatchcase(default, name) for name in known)
         and not _is_broken(document, ("default_model",))
     ):

@@ -196,7 +196,7 @@ class _Loading:
             hooks = {kind: self.hooks.subset_hook_caller(f"provide_{kind}", others) for kind in KINDS}
             try:
                 answers = [(kind, answer) for kind, hook in hooks.items() for answer in hook()]
-            except Exception as error:  # noqa: BLE001  - the same: its own code, run at start
+            except (Exception, SystemExit) as error:  # noqa: BLE001  - the same: its own code, run at start
                 self.quarantined.append(Quarantined(name, plugin.source, _reason(error)))
                 self.hooks.unregister(name=name)
                 del self.plugins[name]

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import DatetimeSchema
 
 from gateway.hookspecs import PROJECT
 from gateway.registry import ComponentType, Registry
@@ -55,13 +57,22 @@ class _Quiet(GenerateJsonSchema):
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
 
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
+        """Say nothing of an option of a type that JSON does not know: the start checks it."""
+        return {}
+
+    def datetime_schema(self, schema: DatetimeSchema) -> JsonSchemaValue:
+        """Let a date alone stand for its beginning, as the start does; the format of a moment would forbid it."""
+        return {"type": "string", "examples": ["2027-01-31", "2027-01-31T12:00:00Z"]}
+
 
 def schema_of(registry: Registry) -> dict[str, Any]:
     """Describe every key of the YAML, with one variant per registered type in each section of components."""
     definitions: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     for name, hint in option_hints(Settings).items():
-        properties[name] = _described(_of(hint, definitions), hint, name, Settings)
+        # A section whose lines are all comments is null.
+        properties[name] = _described({"anyOf": [_of(hint, definitions), {"type": "null"}]}, hint, name, Settings)
     for kind in KINDS:
         variants = [_component(each, definitions) for _, each in sorted(registry.types[kind].items())]
         named = {"anyOf": variants} if variants else {"type": "object", "required": ["use"]}
@@ -129,8 +140,9 @@ def _with_variables(schema: Any) -> Any:
     inside = {key: value if key in ("default", "examples") else _with_variables(value) for key, value in schema.items()}
     kinds = schema.get("type")
     kinds = kinds if isinstance(kinds, list) else [kinds]
-    textual = "string" in kinds and "enum" not in schema and "const" not in schema
-    closed = bool({"integer", "number", "boolean", "array"} & {kind for kind in kinds if kind}) or "enum" in schema
+    narrow = "enum" in schema or "pattern" in schema
+    textual = "string" in kinds and not narrow and "const" not in schema
+    closed = bool({"integer", "number", "boolean", "array"} & {kind for kind in kinds if kind}) or narrow
     if textual or not closed or "const" in schema:
         return inside
     words = {key: inside.pop(key) for key in ("description", "default", "title") if key in inside}

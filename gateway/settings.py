@@ -24,6 +24,7 @@ from gateway.options import (
     StateOption,
     Url,
     Words,
+    check_host,
     parse_host_port,
 )
 from gateway.values import Size
@@ -80,6 +81,7 @@ class Server:
     def __post_init__(self) -> None:
         if not 0.001 <= self.send_timeout <= 86_400:
             raise ValueError("send_timeout must be from 1ms to 1d: who reads nothing would hold a connection for ever")
+        check_host(self.host)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Fetch:
     """
 
     allow: Words = ()
-    ports: tuple[int, ...] = (80, 443)
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
     limit: ByteSize = 32 * 2**20
     timeout: Duration = 30
     pixels: Annotated[int, Field(ge=1)] = 50_000_000
@@ -188,7 +190,7 @@ class Serving:
     (see *proxy*); *negotiate* picks WebP or AVIF by the Accept header; *max_age* bounds ``Cache-Control``; *cache* is
     for derived pictures."""
 
-    sizes: tuple[int, ...] = (64, 128, 256, 320, 480, 512, 640, 768, 1024, 1280, 1536, 2048)
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64, 128, 256, 320, 480, 512, 640, 768, 1024, 1280, 1536, 2048)
     negotiate: bool = False
     max_age: Duration = 604_800
     cache: ByteSize = 64 * 2**20

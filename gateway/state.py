@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from gateway.errors import ConfigError, UnavailableError
 from gateway.options import REDIS
+from gateway.redis_url import check_redis_url
 
 AT_ONCE = 500
 """Records that Redis is asked for at once: it does nothing else meanwhile."""
@@ -86,16 +87,14 @@ class RedisRecords:
         self, url: str, prefix: str = "image-gateway:jobs:", seconds: float = 2, clock: Callable[[], float] = time.time
     ) -> None:
         try:
-            from redis import asyncio as redis
-            from redis.exceptions import RedisError
-        except ImportError as error:
-            raise ConfigError("jobs.state: Redis needs the extra: pip install 'image-gateway[redis]'") from error
-        self._error = RedisError
-        try:
-            self._redis = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
+            check_redis_url(url)
         except ValueError as error:
-            # The library's words may hold the URL, and so its password.
-            raise ConfigError("jobs.state: this is not a URL of Redis, like redis://:PASSWORD@HOST:6379/0") from error
+            raise ConfigError(f"jobs.state: {error}") from None
+        from redis import asyncio as redis
+        from redis.exceptions import RedisError
+
+        self._error = RedisError
+        self._redis = redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)
         self._prefix = prefix
         self._clock = clock
 

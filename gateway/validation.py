@@ -18,8 +18,9 @@ from pydantic_core import ErrorDetails
 
 from gateway.document import Document, Steps, dotted, is_secret
 from gateway.hints import closest, known_words
+from gateway.variables import at_home
 
-CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 EXPECTED = {
     "int": "a whole number",
     "float": "a number",
@@ -111,13 +112,23 @@ def option_hints(cls: type) -> dict[str, Any]:
 
 
 def anchored(value: Any, folder: Path) -> Any:
-    """Put *folder* before every relative path in *value*, ``~`` resolved; other values stay what they are."""
+    """Put *folder* before every relative path in *value*, ``~`` resolved; other values stay what they are.
+
+    Raise ValueError for a ``~`` that leads nowhere.
+    """
     if isinstance(value, Path):
-        return folder / value.expanduser()
+        return folder / at_home(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [each.name for each in dataclasses.fields(value) if each.init]
+        found = {name: anchored(getattr(value, name), folder) for name in fields}
+        changed = {name: new for name, new in found.items() if new is not getattr(value, name)}
+        return dataclasses.replace(value, **changed) if changed else value
     if isinstance(value, dict):
-        return {key: anchored(item, folder) for key, item in value.items()}
+        items = {key: anchored(item, folder) for key, item in value.items()}
+        return items if any(items[key] is not item for key, item in value.items()) else value
     if type(value) in (list, tuple):
-        return type(value)(anchored(item, folder) for item in value)
+        listed = [anchored(item, folder) for item in value]
+        return type(value)(listed) if any(new is not old for new, old in zip(listed, value, strict=True)) else value
     return value
 
 

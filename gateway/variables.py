@@ -77,8 +77,16 @@ def _whole_number(inner: str, environ: Mapping[str, str], folder: Path) -> Expan
     return Expanded(found[1]) if found else expand(default, environ, folder)
 
 
+def at_home(path: Path) -> Path:
+    """Give *path* with ``~`` resolved; raise ValueError where there is no such home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: no home folder is known for {path.parts[0]}; write the whole path") from None
+
+
 def _read(name: str, folder: Path) -> str:
-    path = folder / Path(name).expanduser()
+    path = folder / at_home(Path(name))
     try:
         if not path.is_file():
             raise ValueError(f"${{file:{name}}}: " + ("not a plain file" if path.exists() else "there is no such file"))

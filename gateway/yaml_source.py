@@ -142,7 +142,7 @@ class _Tree:
         values: dict[str, Any] = {}
         first: dict[str, int] = {}
         inside = (*above, id(node))
-        for key, item in self._pairs(node):
+        for key, item in self._pairs(node, above):
             name, line = self._key(key, steps), key.start_mark.line + 1
             if name is None:
                 continue
@@ -184,8 +184,10 @@ class _Tree:
             self.document.literal_secrets |= not text.startswith("sha256:")
         return expanded.text
 
-    def _pairs(self, node: MappingNode) -> Sequence[tuple[Node, Node]]:
-        """Put the pairs of ``<<: *other`` after the node's own, so that its own win."""
+    def _pairs(self, node: MappingNode, above: tuple[int, ...]) -> Sequence[tuple[Node, Node]]:
+        """Put the pairs of ``<<: *other`` after the node's own, so that its own win; *other* may do so itself."""
+        self.nodes += 1
+        self._check(node, above)
         own = [pair for pair in node.value if pair[0].tag != STANDARD + "merge"]
         names = {key.value for key, _ in own if isinstance(key, ScalarNode)}
         for key, value in node.value:
@@ -194,9 +196,8 @@ class _Tree:
             for source in value.value if isinstance(value, SequenceNode) else [value]:
                 if not isinstance(source, MappingNode):
                     raise self._refused(key, "<< takes a mapping, as in <<: *name")
-                added = [
-                    pair for pair in source.value if isinstance(pair[0], ScalarNode) and pair[0].value not in names
-                ]
+                pairs = self._pairs(source, (*above, id(node)))
+                added = [pair for pair in pairs if isinstance(pair[0], ScalarNode) and pair[0].value not in names]
                 names.update(pair[0].value for pair in added)
                 own += added
         return own

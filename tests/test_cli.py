@@ -120,6 +120,8 @@ def test_a_wrong_configuration_ends_with_78_and_no_traceback(
         (["check", "--preset", "defualt"], 78, 'did you mean "default"'),
         (["check", "config.yaml", "--preset", "default"], 2, "a file or a preset, not both"),
         (["serve", "--port", "99999"], 2, "--port"),
+        (["serve", "--host", ""], 2, "host must be an address or a name"),
+        (["serve", "--host", "a..b"], 2, "host must be an address or a name"),
         (["serv"], 2, "No such command"),
         (["schema", "--plugin", "nowhere.py"], 2, "does not exist"),
         (["plugins", "list", "nowhere.yaml"], 78, "no such file"),
@@ -228,6 +230,49 @@ def test_the_schema_refuses_what_the_gateway_refuses(schema: dict[str, Any], cha
     assert list(jsonschema.Draft202012Validator(schema).iter_errors(tree))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"chat": {"id_prefix": "${PREFIX}"}},
+        {"chat": None},
+        {"jobs": None, "server": None, "default_model": None},
+        {"authenticators": {"a": {"use": "api_keys", "keys": [{"name": "n", "key": "${K}", "expires": "2027-01-01"}]}}},
+    ],
+)
+def test_the_schema_takes_what_the_gateway_takes(schema: dict[str, Any], more: dict[str, Any]):
+    """Also by the formats, which some editors check: a date alone, a variable, a section that is all comments."""
+    tree = YAML(typ="safe", pure=True).load(CONFIG) | more
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+
+    assert not list(jsonschema.Draft202012Validator(schema, format_checker=checker).iter_errors(tree))
+
+
+def test_an_option_that_json_does_not_know_leaves_the_schema_whole(tmp_path: Path):
+    """The start checks it; editors are told of all the others."""
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "from dataclasses import dataclass\nfrom collections.abc import Callable\nfrom gateway import hookimpl\n"
+        "@dataclass\nclass Odd:\n    how: Callable[[], int] | None = None\n    seen: int = 1\n"
+        "    async def observe(self, e): ...\n@hookimpl\ndef provide_observers():\n    return {'odd': Odd}\n"
+    )
+    made = json.loads(image_gateway("schema", "--plugin", str(path)).stdout)
+    (odd,) = [
+        each for each in made["properties"]["observers"]["additionalProperties"]["anyOf"] if each["title"] == "odd"
+    ]
+
+    assert "seen" in odd["properties"]
+
+
+def test_the_schema_says_which_plugin_is_missing_in_it(tmp_path: Path):
+    """On the other stream, so that the schema is one."""
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    made = image_gateway("schema", "--plugin", str(tmp_path / "broken.py"))
+
+    assert "broken" in made.stderr
+    assert "nowhere_to_be_found" in made.stderr
+    assert json.loads(made.stdout)
+
+
 @pytest.mark.parametrize("jobs", [{"spool": "kept"}, {"spool": "off"}, {"spool": None}, {"spool_limit": "1GiB"}])
 def test_the_schema_takes_every_way_to_write_the_spool(schema: dict[str, Any], jobs: dict[str, Any]):
     """A folder, or none by a word or by null."""
@@ -281,6 +326,16 @@ def test_the_installed_command_ends_cleanly(folder: Path):
     assert "config.yaml:1:16 server.port: expected a whole number, found text" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_picture_that_cannot_be_written_is_told(folder: Path) -> None:
+    """A full disk is no traceback."""
+    failed = image_gateway("generate", "a cat", "--preset", "default", "-o", "/dev/full")
+
+    assert failed.exit_code == 1
+    assert "cannot be written" in failed.stderr
+    assert isinstance(failed.exception, SystemExit)
 
 
 @pytest.mark.parametrize("output", ["nowhere/x.png", "."])

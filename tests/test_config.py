@@ -128,6 +128,24 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("middlewares: {g: {use: toy_gate}}", "middlewares.g.images: missing"),
         ("middlewares: {g: {use: toy_gate, images: 5}}", "middlewares.g.images: not a rate; write it like 20/minute"),
         ("middlewares: {g: {use: toy_gate, images: 5/0minute}}", "middlewares.g.images: not a rate; write it like"),
+        ("server: {host: ''}", "server: host must be an address or a name, such as 127.0.0.1"),
+        ("server: {host: ' '}", "server: host must be an address or a name"),
+        ("server: {host: a..b}", "server: host must be an address or a name"),
+        ('server: {host: "a\\0b"}', "server: host must be an address or a name"),
+        ("fetch: {ports: [0]}", r"fetch.ports\[0\]: should be greater than or equal to 1, found 0"),
+        ("serving: {sizes: [-5]}", r"serving.sizes\[0\]: should be greater than or equal to 1, found -5"),
+        ('jobs: {state: "a\\0b"}', "jobs.state: not a file, nor an address of Redis"),
+        ("jobs: {state: 'redis://:pa/ss@h'}", r"jobs.state: this is not a URL of Redis, (?!.*pa/ss).*write / as %2F"),
+        (
+            "jobs: {state: 'redis://h/0?foo=1'}",
+            "jobs.state: this is not a URL of Redis, .* what its Python library takes",
+        ),
+        ("jobs: {state: 'redis://h/0?socket_timeout=x'}", "jobs.state: this is not a URL of Redis"),
+        ("jobs: {state: 'redis://h/main'}", "jobs.state: this is not a URL of Redis"),
+        (
+            "jobs: {state: '~nobody-of-this-name/x'}",
+            "jobs: ~nobody-of-this-name/x: no home folder is known for ~nobody",
+        ),
         ("plugins: ./nowhere.py", "plugins: given twice; first in line 1"),
     ],
 )
@@ -236,6 +254,25 @@ def test_anchors_and_merges_work():
     blue = configured(text).components["backends"]["blue"]
 
     assert (blue.steps, blue.colour, blue.name) == (2, "blue", "blue")
+
+
+def test_a_merge_may_merge_in_turn():
+    """As far as one likes; what stands nearer wins."""
+    text = BASE.replace(
+        "red: {use: toy_paint}",
+        "red: &a {use: toy_paint, steps: 2, colour: blue}\n  b: &b {<<: *a, steps: 3}\n  c: {<<: [*b, *a]}",
+    )
+    c = configured(text).components["backends"]["c"]
+
+    assert (c.steps, c.colour) == (3, "blue")
+
+
+@pytest.mark.parametrize(
+    "merges", ["red: &a {<<: *a, use: toy_paint}", "red: &a {use: toy_paint, <<: {<<: *a}}", "red: &a {<<: [*a]}"]
+)
+def test_a_merge_of_itself_is_refused(merges: str):
+    """It has no end."""
+    assert "an alias that contains itself" in only(BASE.replace("red: {use: toy_paint}", merges))
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", ".", "nul\x00byte.yaml"])
@@ -556,6 +593,17 @@ def test_a_gateway_never_runs_open_by_accident(section: str, environ: dict[str, 
     [
         ("backend: red", "backend: rad", r'10:\d+ models.flux.backends\[0\].backend: no backends .*"rad".*mean "red"'),
         ("[{backend: red}]", "[]", r"10:\d+ models.flux.backends: empty"),
+        ("backend: red", "backend: 7", r'10:\d+ models.flux.backends\[0\].backend: no backends .*"7"'),
+        ("[{backend: red}]", "[{backend: red}]\n    storage: 1.10", '11:14 models.flux.storage: no storages .*"1.10"'),
+        ("[{backend: red}]", "[{backend: red}]\n    optimizers: [1]", r'flux.optimizers\[0\]: no .*"1"'),
+        ("[{backend: red}]", "[{backend: red}]\n    middlewares: 5", "flux.middlewares: expected a list, found 5"),
+        ("[{backend: red}]", "[{backend: red, weight: .inf}]", r"backends\[0\].weight: .* number"),
+        ("[{backend: red}]", '[{backend: red, price: "inf"}]', r"backends\[0\].price: should be a finite number"),
+        (
+            "[{backend: red}]",
+            "[{backend: red}]\n    defaults: {guidance: 'nan'}",
+            "guidance: should be a finite number",
+        ),
         ("[{backend: red}]", "[{backend: red}]\n    storage: pics", '11:14 models.flux.storage: no storages .*"pics"'),
         ("[{backend: red}]", "[{backend: red}]\n    optimizers: [a]", r"11:\d+ models.flux.optimizers\[0\]: no opt"),
         ("[{backend: red}]", "[{backend: red}]\n    middlewares: [a]", r"11:\d+ models.flux.middlewares\[0\]: no mid"),
@@ -588,12 +636,102 @@ def test_a_component_may_be_made_of_others_of_its_kind():
     assert storages["pictures"].shelves == [storages["a"], storages["b"]]
 
 
+def test_numbers_may_name_components_in_a_recipe():
+    """They are names as the file has them."""
+    text = BASE.replace("red: {use: toy_paint}", "7: {use: toy_paint}").replace("backend: red", "backend: 7")
+    text = text.replace("pictures: {use: toy_shelf}", "1.10: {use: toy_shelf}\n  2: {use: toy_shelf}")
+    recipe = configured(text.replace("7}]", "7}]\n    storage: 1.10")).settings.models["flux"]
+
+    assert (recipe.backends[0].backend, recipe.storage) == ("7", "1.10")
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ('["${NONE:-}"]', ()),
+        ('"${NONE:-}"', ()),
+        ('["a, b"]', ("a", "b")),
+        ('["a", "${NONE:-}", "b"]', ("a", "b")),
+        ('"${BOTH}"', ("a", "b")),
+    ],
+)
+def test_a_list_of_names_may_come_from_a_variable(listed: str, names: tuple[str, ...]):
+    """Empty means none, and commas stand between several, in the list and instead of it."""
+    text = BASE.replace("backends:\n", "optimizers: {a: {use: toy_prefix}, b: {use: toy_prefix}}\nbackends:\n", 1)
+    text = text.replace("red}]", f"red}}]\n    optimizers: {listed}")
+
+    assert configured(text, {**KEY, "BOTH": "a,b"}).settings.models["flux"].optimizers == names
+
+
+@pytest.mark.parametrize("name", ["flux[dev]", "a?", "[x"])
+def test_a_default_model_may_have_brackets_in_its_name(name: str):
+    """A name is itself, before it is a pattern."""
+    text = BASE.replace("flux:", f'"{name}":') + f'default_model: "{name}"\n'
+
+    assert configured(text).settings.default_model == name
+
+
 def test_a_default_model_may_match_a_pattern_or_an_alias():
     """Wildcard routes and aliases are names, too."""
     text = BASE.replace("flux:", "flux-*:").replace("red}]", "red}]\n    aliases: [dall-e-3]")
 
     assert configured(text + "default_model: flux-pro\n").settings.default_model == "flux-pro"
     assert configured(text + "default_model: dall-e-3\n").settings.default_model == "dall-e-3"
+
+
+def test_a_stage_that_is_none_is_told(tmp_path: Path):
+    """A middleware would stand around nothing, and nobody would know."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass, field\nfrom gateway import hookimpl\n"
+        "@dataclass\nclass Mine:\n    stages: tuple[str, ...] = field(init=False, default=('store', 'genrate'))\n"
+        "    async def around(self, stage, work, proceed): ...\n"
+        "@hookimpl\ndef provide_middlewares():\n    return {'mine': Mine}\n"
+    )
+    text = BASE.replace("]", ", ./mine.py]", 1) + "middlewares: {m: {use: mine}}\n"
+    with pytest.raises(ConfigError, match="stages: genrate is none; known: attempt, generate, job, optimize, store"):
+        configured(text, path=tmp_path / "config.yaml")
+
+
+def test_an_empty_path_is_not_the_folder_of_the_file():
+    """As an empty variable leaves it: none where there need be none, else a complaint."""
+    line = only(BASE.replace("use: toy_paint", 'use: toy_paint, root: "${NONE:-}"'))
+    diary = configured(BASE + 'observers: {d: {use: toy_diary, file: "${NONE:-}"}}\n').components["observers"]["d"]
+
+    assert line == "config.yaml:5:31 backends.red.root: empty; name a file or a folder (empty here: NONE)"
+    assert diary.file is None
+
+
+def test_an_empty_variable_names_no_plugin():
+    """It is not the folder of the file, whose every Python file would run."""
+    text = BASE.replace("]", ', "${NONE:-}"]', 1)
+
+    assert plugin_files(load(Path("config.yaml"), text, KEY)) == [TOY]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("a" * 300, "File name too long"), ("~nobody-of-this-name/x.py", "no home folder is known")]
+)
+def test_a_plugin_s_path_that_is_none_is_told(path: str, said: str):
+    """With its place, and not by a traceback."""
+    document = load(Path("config.yaml"), BASE.replace("]", f', "{path}"]', 1), KEY)
+    plugin_files(document)
+
+    assert [line for line in document.lines() if "plugins[1]: " in line and said in line]
+
+
+def test_paths_inside_of_options_are_relative_too(tmp_path: Path):
+    """However deep they lie."""
+    (tmp_path / "deep.py").write_text(
+        "from dataclasses import dataclass, field\nfrom pathlib import Path\nfrom gateway import hookimpl\n"
+        "@dataclass(frozen=True)\nclass Inner:\n    file: Path = Path('default')\n    more: tuple[Path, ...] = ()\n"
+        "@dataclass\nclass Deep:\n    inner: Inner = field(default_factory=Inner)\n"
+        "    async def observe(self, event): ...\n"
+        "@hookimpl\ndef provide_observers():\n    return {'deep': Deep}\n"
+    )
+    text = BASE.replace("]", ", ./deep.py]", 1) + "observers: {d: {use: deep, inner: {file: a, more: [b, /c]}}}\n"
+    inner = configured(text, path=tmp_path / "config.yaml").components["observers"]["d"].inner
+
+    assert (inner.file, inner.more) == (tmp_path / "a", (tmp_path / "b", Path("/c")))
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path):

@@ -127,6 +127,56 @@ async def test_a_new_window_begins_with_nothing(tmp_path: Path, kind: str) -> No
     await counters.close()
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_a_clock_that_is_put_back_grants_nothing_twice(tmp_path: Path, kind: str) -> None:
+    """Back over midnight, the budget of the day that has begun is still the one that counts."""
+    midnight = month_start(2027, 1)
+    now = [midnight + 0.1]
+    made = {"memory": MemoryCounters, "file": lambda clock: FileCounters(tmp_path / "c.db", clock=clock)}
+    counters = await opened(made[kind](lambda: now[0]))
+    await counters.take("ann", 90, DAY)
+    now[0] = midnight - 0.4
+    before = await counters.take("ann", 1, DAY)
+    now[0] = midnight + 0.6
+    refused = await counters.take("ann", 90, DAY)
+
+    assert (before.used, before.wait, refused.used) == (91, 0, 91)
+    assert refused.wait > 86_000
+    await counters.close()
+
+
+@pytest.mark.parametrize("limit", [Rate(2, 60), Calendar(2, "day"), Calendar(2, "month")])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_a_clock_that_was_far_ahead_locks_nobody_out(tmp_path: Path, kind: str, limit: Rate | Calendar) -> None:
+    """A machine may start with a clock of next year, before it asks what time it is."""
+    now = [month_start(2028, 1) + 5.0]
+    made = {"memory": MemoryCounters, "file": lambda clock: FileCounters(tmp_path / "c.db", clock=clock)}
+    counters = await opened(made[kind](lambda: now[0]))
+    await counters.take("ann", 2, limit)
+    now[0] = month_start(2027, 1) + 5.0
+
+    assert not (await counters.take("ann", 2, limit)).wait
+    await counters.close()
+
+
+async def test_redis_with_a_clock_that_was_put_back(valkey: Any) -> None:
+    """What lies a little ahead counts; what lies far ahead is of no time at all."""
+    counters = RedisCounters(valkey.url, prefix="back:", seconds=5)
+    await counters.open()
+    start, end = DAY.window(time.time())
+    async with library.from_url(valkey.url) as client:
+        await client.hset("back:near", mapping={"window": int(time.time()) + 60, "used": 90, "ends": end + 60})
+        await client.hset("back:far", mapping={"window": start + 86_400 * 300, "used": 90, "ends": end + 86_400 * 300})
+        await client.zadd("back:rate", {"x.1": (time.time() + 1e6) * 1e6, "x.2": (time.time() + 1e6) * 1e6})
+        near = await counters.take("near", 90, DAY)
+        far = await counters.take("far", 90, DAY)
+        rate = await counters.take("rate", 2, Rate(2, 60))
+    await counters.close()
+
+    assert near.wait > 0
+    assert (far.wait, far.used, rate.wait) == (0, 90, 0)
+
+
 @pytest.mark.parametrize("period", ["minute", "hour", "day", "month"])
 async def test_redis_knows_the_same_windows(valkey: Any, period: Period) -> None:
     """The window is that of Python by the clock of Redis, an old one's count is nothing, and its key goes with it."""

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS: dict[str, str] = {
     "values": (
-        "addresses capabilities deadline document errors hints openapi_examples openapi_schema receipt sniffing usage "
-        "values variables watchdog wording"
+        "addresses capabilities deadline document errors hints openapi_examples openapi_schema receipt redis_url "
+        "sniffing usage values variables watchdog wording"
     ),
     "contracts": "contracts options settings",
     "pieces": (

@@ -164,6 +164,43 @@ async def test_a_record_that_cannot_be_kept_harms_nobody(caplog: pytest.LogCaptu
     await records.close()
 
 
+async def test_a_store_that_hangs_holds_up_no_stop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many records wait for it; the log counts what is lost."""
+    monkeypatch.setattr("gateway.job_records.GOODBYE", 0.05)
+    jobs, records = Jobs(Limits(), lambda job: _at_once()), JobRecords(Paper(slow=asyncio.Event()), 60)
+    jobs.on_end.append(records.ended)
+    for _ in range(5):
+        jobs.submit(ImageRequest("a cat"), ANN, "a cat", attached=False)
+    await jobs.drain(5)
+    async with asyncio.timeout(5):
+        await records.close()
+
+    assert "5 records of jobs could not be kept" in caplog.text
+
+
+async def test_of_a_job_only_its_newest_state_is_written() -> None:
+    """A slow store writes what is wanted, once, and nothing that has expired meanwhile."""
+    paper = Paper(slow=asyncio.Event())
+    jobs, records = Jobs(Limits(), lambda job: _at_once()), JobRecords(paper, 60)
+    job = jobs.submit(ImageRequest("a cat"), ANN, "a cat", attached=False)
+    other = Job(ImageRequest("a dog"), ANN, "a dog", lambda event: None)
+    blocking = Job(ImageRequest("a cow"), ANN, "a cow", lambda event: None)
+    records.sent(blocking)
+    records.sent(job)
+    other.created = -1000.0
+    records.sent(other)
+    await jobs.drain(5)
+    records.ended(job)
+    assert paper.slow is not None
+    paper.slow.set()
+    await records.close()
+
+    assert set(paper.texts) == {blocking.id, job.id}
+    assert '"state":"done"' in paper.texts[job.id].replace(" ", "") or '"finished"' in paper.texts[job.id]
+
+
 async def test_records_of_other_versions_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """Junk in the file is one line in the log, and the rest is read."""
     paper = Paper({"a": "{}", "b": "not json", "c": '{"id": 7}', "d": "[]", "e": ""})

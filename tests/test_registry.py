@@ -138,6 +138,14 @@ def test_a_failed_import_leaves_no_module_behind(tmp_path: Path):
         (providing("observers", "def observe(self, event): ..."), "A.observe must be async"),
         (providing("observers", "async def observe(self): ..."), r"A.observe must take \(self, event\)"),
         (providing("middlewares", "async def around(self, stage, work, proceed): ..."), "A lacks stages"),
+        (
+            providing("observers", "async def __aenter__(self): ...\n    async def observe(self, e): ..."),
+            "A has only one",
+        ),
+        (
+            providing("observers", "wire: 'Nowhere' = 1\n    async def observe(self, e): ..."),
+            "A: its options cannot be understood: NameError: name 'Nowhere' is not defined",
+        ),
         (providing("backends", "async def capabilities(self, model): ..."), "A.capabilities must not be a coroutine"),
     ],
 )

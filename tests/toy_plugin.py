@@ -144,6 +144,8 @@ class Stack(Shelf):
 class Diary:
     """Writes nothing down."""
 
+    file: Path | None = None
+
     async def observe(self, event: Event) -> None: ...
 
 

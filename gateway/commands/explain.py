@@ -13,12 +13,13 @@ import click
 import orjson
 
 from gateway.commands.source import read_configuration
+from gateway.config import Configuration
 from gateway.endpoints.picture_fields import image_request
 from gateway.errors import GatewayError
 from gateway.explain import explain as explain_request
 from gateway.imaging import EXTENSIONS
 from gateway.prompt import read_prompt
-from gateway.runtime import Runtime, make_runtime
+from gateway.runtime import make_runtime
 from gateway.settings import RATIOS, Chat
 from gateway.values import Caller, ImageRequest
 
@@ -49,10 +50,11 @@ def picture_options(command: Command) -> Command:
 @picture_options
 def explain(prompt: str, config: Path | None, preset: str | None, more: tuple[str, ...], **asked: Any) -> None:
     """Show which target PROMPT would go to, why the others lost, the exact call and its cost; spend nothing."""
-    runtime = make_runtime(read_configuration(config, preset))
+    configuration = read_configuration(config, preset)
 
     async def show() -> Any:
-        return explain_request(runtime, _request(prompt, asked, more, runtime.settings.chat), CALLER)
+        chat = configuration.settings.chat
+        return explain_request(make_runtime(configuration), _request(prompt, asked, more, chat), CALLER)
 
     sys.stdout.write(orjson.dumps(_run(show), option=orjson.OPT_INDENT_2).decode() + "\n")
 
@@ -67,12 +69,14 @@ def generate(
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         # Before anything is paid for.
         raise click.UsageError(f"-o must name a file in a folder that is there, not {str(output)!r}")
-    runtime = make_runtime(read_configuration(config, preset))
-    for path in _run(lambda: _generate(runtime, _request(prompt, asked, more, runtime.settings.chat), output)):
+    configuration = read_configuration(config, preset)
+    chat = configuration.settings.chat
+    for path in _run(lambda: _generate(configuration, _request(prompt, asked, more, chat), output)):
         click.echo(path)
 
 
-async def _generate(runtime: Runtime, request: ImageRequest, output: Path | None) -> list[Path]:
+async def _generate(configuration: Configuration, request: ImageRequest, output: Path | None) -> list[Path]:
+    runtime = make_runtime(configuration)
     await runtime.open()
     try:
         resolved = runtime.resolve(request.model or None, CALLER)
@@ -117,4 +121,6 @@ def _run(work: Callable[[], Awaitable[Any]]) -> Any:
         return asyncio.run(whole())
     except GatewayError as error:
         click.echo(error.message, err=True)
-        raise SystemExit(1) from None
+    except OSError as error:
+        click.echo(f"the picture was made, but cannot be written: {error}", err=True)
+    raise SystemExit(1)

@@ -73,7 +73,10 @@ def get(key: str, config: Path | None, preset: str | None, output: Path | None) 
     if output is None or str(output) == "-":
         sys.stdout.buffer.write(data)
     else:
-        output.write_bytes(data)
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise click.ClickException(f"cannot write {str(output)!r}: {error.strerror}") from None
 
 
 @pictures.command()

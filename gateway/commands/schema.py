@@ -23,4 +23,6 @@ def schema(files: tuple[Path, ...]) -> None:
         registry = discover(files)
     except ConfigError as error:
         refuse(error)
+    for each in registry.quarantined:
+        click.echo(f"left out, since it could not be loaded: {each}", err=True)
     click.echo(json.dumps(schema_of(registry), indent=2, ensure_ascii=False))

@@ -19,7 +19,10 @@ def serve(config: Path | None, preset: str | None, host: str | None, port: int |
     """Start the gateway with CONFIG, a preset, ./config.yaml, or the embedded default."""
     configuration = read_configuration(config, preset, strict=strict)
     server = configuration.settings.server
-    server = replace(server, host=server.host if host is None else host, port=server.port if port is None else port)
+    try:
+        server = replace(server, host=server.host if host is None else host, port=server.port if port is None else port)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     settings = replace(configuration.settings, server=server)
     from gateway.server import run  # the web server takes half a second to import; the other commands need none
 

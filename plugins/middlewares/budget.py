@@ -128,7 +128,7 @@ class Budget:
             renews = datetime.fromtimestamp(time.time() + taken.wait, UTC)
             raise BudgetError(
                 f"this call would cost {_amount(cost)}, and {_amount(taken.used)} of the budget of {whole} "
-                f"are spent or reserved; it renews in {taken.wait:g} s, at {renews:%Y-%m-%d %H:%M} UTC",
+                f"are spent or reserved; it renews in {taken.wait:.0f} s, at {renews:%Y-%m-%d %H:%M} UTC",
                 retry_after=taken.wait,
             )
         return taken

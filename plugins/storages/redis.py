@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
-import importlib.util
 import logging
 import math
 import time
@@ -30,6 +29,7 @@ from gateway import (
     StorageFullError,
     StoredPicture,
     Troubles,
+    check_redis_url,
     hookimpl,
     is_alive,
     is_key,
@@ -130,14 +130,11 @@ class Redis:
         if not self.url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("url must begin with redis://, rediss:// or unix://")
         try:
-            _ = urlsplit(self.url).port
-        except ValueError:
-            # The library's own words would hold a part of the password.
-            raise ValueError("url is none: in a password write / as %2F, # as %23, @ as %40") from None
+            check_redis_url(self.url)
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
         if self.limit and not 0 < self.picture_limit <= self.limit:
             self.picture_limit = self.limit
-        if importlib.util.find_spec("redis") is None:
-            raise ValueError("redis needs a library that is not there: pip install 'image-gateway[redis]'")
 
     async def __aenter__(self) -> Self:
         library = importlib.import_module("redis.asyncio")

@@ -68,6 +68,15 @@ def test_gets(folder):
     assert (missing.exit_code, "no such picture" in missing.output) == (1, True)
 
 
+@pytest.mark.parametrize("output", ["nowhere/x.png", "."])
+def test_what_cannot_be_written_is_told(folder, output):
+    """In one line, and not by a traceback."""
+    failed = run("get", "picture-0", "-o", output)
+
+    assert failed.exit_code == 1
+    assert f"cannot write '{output}'" in failed.output
+
+
 def test_deletes(folder):
     """A deleted picture is gone; deleting nothing is told and fails."""
     assert run("delete", "picture-0").exit_code == 0
