@@ -11,10 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cachetools import TTLCache
+
 from gateway import PictureMeta, Storage, StorageError, StoredPicture, Words, hookimpl, is_alive, seal
 
 log = logging.getLogger(__name__)
 NOTE = "tiered"
+JUST = 60.0
+"""Seconds for which a picture that was deleted is carried to no tier: a slow reader may still have it in hand."""
 Tiers = list[tuple[str, Storage]]
 
 
@@ -46,6 +50,9 @@ class Tiered:
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _fronts: Tiers = field(default_factory=list, init=False, repr=False, compare=False)
     _last: Storage = field(init=False, repr=False, compare=False)
+    _gone: TTLCache[str, bool] = field(
+        default_factory=lambda: TTLCache(10_000, JUST), init=False, repr=False, compare=False
+    )
     _carrying: dict[str, asyncio.Task[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +83,7 @@ class Tiered:
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep the picture in the last tier, then in front of it; only the last one's failure is a failure."""
         meta = await self._last.put(await seal(meta, data), data)
+        self._gone.pop(meta.key, None)
         if self.write == "all":
             await asyncio.gather(*(self._keep(name, tier, meta, data) for name, tier in self._fronts))
         else:
@@ -102,7 +110,9 @@ class Tiered:
 
     async def delete(self, key: str) -> bool:
         """Forget the picture in every tier; a tier that fails is told after all were asked."""
-        # The last goes first: emptied before it, a front would be filled again by whoever reads meanwhile.
+        # The last goes first: emptied before it, a front would be filled again by whoever reads meanwhile. Who has read
+        # the last already carries nothing any more.
+        self._gone[key] = True
         (last,) = await asyncio.gather(self._last.delete(key), return_exceptions=True)
         if task := self._carrying.get(key):
             await asyncio.wait([task])
@@ -129,9 +139,9 @@ class Tiered:
 
     async def _carried(self, found: StoredPicture, missing: Tiers) -> StoredPicture:
         """Carry a picture to the tiers that miss it; readers who ask meanwhile share the work."""
-        if not missing or found.redirect:
-            return found
         key = found.meta.key
+        if not missing or found.redirect or key in self._gone:
+            return found
         task = self._carrying.get(key)
         if task is None:
             task = self._carrying[key] = asyncio.create_task(self._carry(found, missing))

@@ -202,6 +202,32 @@ async def test_a_delete_while_carrying_wins(tiers):
     assert await listed(tiered) == []
 
 
+async def test_a_slow_reader_brings_nothing_back(tiers):
+    """It has found the picture in the last tier before it was deleted, and has it in hand only after that."""
+    tiered, front, middle, last, _ = tiers("last")
+    await tiered.put(picture(), PNG)
+    found, deleted, real = asyncio.Event(), asyncio.Event(), last.get
+
+    async def slow(key):
+        stored = await real(key)
+        found.set()
+        await deleted.wait()
+        return stored
+
+    last.get = slow
+    reading = asyncio.create_task(tiered.get(KEY))
+    await found.wait()
+    await tiered.delete(KEY)
+    deleted.set()
+    await reading
+    last.get = real
+
+    assert [await tier.get(KEY) for tier in (front, middle, last)] == [None] * 3
+    await tiered.put(picture(), PNG)
+    assert await (await tiered.get(KEY)).body.read() == PNG
+    assert await front.get(KEY)
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
