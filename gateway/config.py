@@ -240,9 +240,8 @@ def _components(
             made[name] = _component(document, (kind, name), type_.cls)
         except InvalidError:
             continue
-        if unknown := set(getattr(made[name], "stages", ())) - STAGES:
-            words = f"stages: {', '.join(sorted(map(str, unknown)))} is none; known: {', '.join(sorted(STAGES))}"
-            document.complain((kind, name), words)
+        if kind == "middlewares" and (unknown := _unknown_stages(made[name].stages)):
+            document.complain((kind, name), f"stages: {unknown[0]} is none; known: {', '.join(sorted(STAGES))}")
     if len(made) < len(names):
         return made  # what is missing would only be complained of a second time
     for name, component in made.items():
@@ -252,6 +251,11 @@ def _components(
             except Exception as error:  # noqa: BLE001  - a plugin's code may raise anything; the start tells where
                 document.complain((kind, name), _told(error))
     return made
+
+
+def _unknown_stages(stages: object) -> list[str]:
+    listed = stages if isinstance(stages, Collection) and not isinstance(stages, str) else [stages]
+    return [str(each) for each in listed if str(each) not in STAGES]
 
 
 def _component(document: Document, steps: Steps, cls: type) -> Any:

@@ -81,8 +81,10 @@ def _check_targets(document: Document, steps: Steps, targets: Any, names: Mappin
     if targets == []:
         document.complain(steps, "empty; a model needs at least one target: {backend: …, model: …}")
     for index, target in enumerate(targets if isinstance(targets, list) else ()):
-        if isinstance(target, dict) and (name := _name(document, (*steps, index, "backend"), target.get("backend"))):
-            _check(document, (*steps, index, "backend"), name, "backends", names)
+        at = (*steps, index, "backend")
+        name = _name(document, at, target.get("backend")) if isinstance(target, dict) else None
+        if name is not None:
+            _check(document, at, name, "backends", names)
 
 
 def _check_lists(document: Document, steps: Steps, recipe: Any, names: Mapping[str, Sequence[str]]) -> None:
@@ -90,7 +92,7 @@ def _check_lists(document: Document, steps: Steps, recipe: Any, names: Mapping[s
         listed = recipe.get(kind)
         items = listed if isinstance(listed, list) else [listed] if isinstance(listed, str) else []
         texts = [_name(document, (*steps, kind, at), item) for at, item in enumerate(items)]
-        wanted = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+        wanted = [name.strip() for text in texts if text for name in text.split(",") if name.strip()]
         for index, name in enumerate(wanted):
             _check(document, (*steps, kind, index), name, kind, names)
             if name in wanted[:index]:
@@ -103,7 +105,7 @@ def _check_storage(
     name = _name(document, steps, storage)
     if name and name not in dropped.get("storages", ()):
         _check(document, steps, name, "storages", {"storages": storages})
-    elif len(storages) > 1 and (not storage or name):
+    elif len(storages) > 1 and (not storage or name is not None):
         document.complain(steps, f"missing, and there are several; name one of: {', '.join(storages)}")
 
 
@@ -112,9 +114,9 @@ def _check(document: Document, steps: Steps, name: str, kind: str, names: Mappin
         document.complain(steps, f'no {kind} component is named "{name}"; {known_words(name, names.get(kind, ()))}')
 
 
-def _name(document: Document, steps: Steps, value: Any) -> str:
-    """Give a name as validation takes it: a plain number is what the file has; what is no name gives nothing."""
-    return value if isinstance(value, str) else document.written.get(steps, "")
+def _name(document: Document, steps: Steps, value: Any) -> str | None:
+    """Give a name as validation takes it: a plain number is what the file has; None for what is no name."""
+    return value if isinstance(value, str) else document.written.get(steps)
 
 
 def _is_broken(document: Document, steps: Steps) -> bool:

@@ -18,10 +18,7 @@ MOMENT, MILLISECONDS = 1e9, 1e11
 
 
 def retry_after(answer: Answer, now: float | None = None) -> float | None:
-    """Read ``retry-after-ms``, ``Retry-After`` (seconds or an HTTP date) or ``x-ratelimit-reset…``, in this order.
-
-    Kept within 1 s and a day; None if no header tells it.
-    """
+    """Read ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date), kept within 1 s and a day; None if bad."""
     now = time.time() if now is None else now
     for name, factor in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         text = answer.headers.get(name, "").strip()
@@ -29,6 +26,12 @@ def retry_after(answer: Answer, now: float | None = None) -> float | None:
             seconds = _seconds(text, factor, now)
             if seconds is not None:
                 return min(max(seconds, 1.0), DAY)
+    return None
+
+
+def until_reset(answer: Answer, now: float | None = None) -> float | None:
+    """Read when the limit that is used up is whole again (``x-ratelimit-reset…``), within 1 s and a day, or None."""
+    now = time.time() if now is None else now
     resets = [_span(text, now) for text in _resets(answer)]
     return min(max(*resets, 1.0), DAY) if resets else None
 

@@ -23,7 +23,7 @@ from gateway.errors import (
     RejectedError,
     UpstreamTimeoutError,
 )
-from gateway.retrying import retry_after
+from gateway.retrying import retry_after, until_reset
 
 BUSY = frozenset({408, 409, 425, 500, 502, 503, 520, 521, 522, 523, 529})
 TIMED_OUT = frozenset({504, 524})
@@ -71,7 +71,8 @@ def classify(answer: Answer) -> GatewayError | None:
     if status in (401, 403) or (status == 400 and BAD_KEY.search(marks)):
         return BadKeyError(f"refused the key ({said})")
     if status == 429:
-        return RateLimitedError(f"limits the rate of calls ({said})", retry_after=retry_after(answer))
+        back = retry_after(answer) or until_reset(answer)
+        return RateLimitedError(f"limits the rate of calls ({said})", retry_after=back)
     if status in TIMED_OUT:
         return UpstreamTimeoutError(f"did not answer the proxy before it in time; the call may be billed ({said})")
     if status in BUSY or status >= 500:

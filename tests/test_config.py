@@ -593,6 +593,7 @@ def test_a_gateway_never_runs_open_by_accident(section: str, environ: dict[str, 
     [
         ("backend: red", "backend: rad", r'10:\d+ models.flux.backends\[0\].backend: no backends .*"rad".*mean "red"'),
         ("[{backend: red}]", "[]", r"10:\d+ models.flux.backends: empty"),
+        ("backend: red", 'backend: ""', r'10:\d+ models.flux.backends\[0\].backend: no backends .*""'),
         ("backend: red", "backend: 7", r'10:\d+ models.flux.backends\[0\].backend: no backends .*"7"'),
         ("[{backend: red}]", "[{backend: red}]\n    storage: 1.10", '11:14 models.flux.storage: no storages .*"1.10"'),
         ("[{backend: red}]", "[{backend: red}]\n    optimizers: [1]", r'flux.optimizers\[0\]: no .*"1"'),
@@ -690,6 +691,19 @@ def test_a_stage_that_is_none_is_told(tmp_path: Path):
     text = BASE.replace("]", ", ./mine.py]", 1) + "middlewares: {m: {use: mine}}\n"
     with pytest.raises(ConfigError, match="stages: genrate is none; known: attempt, generate, job, optimize, store"):
         configured(text, path=tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("stages", ["'job'", "('job', 'store')", "['attempt']", "frozenset({'generate'})"])
+def test_stages_may_be_written_in_any_way(tmp_path: Path, stages: str):
+    """What holds the names of stages is good."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom gateway import hookimpl\n"
+        f"@dataclass\nclass Mine:\n    stages = {stages}\n    async def around(self, stage, work, proceed): ...\n"
+        "@hookimpl\ndef provide_middlewares():\n    return {'mine': Mine}\n"
+    )
+    text = BASE.replace("]", ", ./mine.py]", 1) + "middlewares: {m: {use: mine}}\n"
+
+    assert configured(text, path=tmp_path / "config.yaml").components["middlewares"]["m"]
 
 
 def test_an_empty_path_is_not_the_folder_of_the_file():

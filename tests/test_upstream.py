@@ -30,7 +30,7 @@ from gateway.errors import (
 )
 from gateway.exchange import Http
 from gateway.options import Secret
-from gateway.retrying import retry_after
+from gateway.retrying import retry_after, until_reset
 from gateway.upstream import Upstream
 from gateway.verdict import classify, error_words
 from tests.fake_upstream import FakeUpstream
@@ -507,13 +507,22 @@ def test_long_words_are_cut() -> None:
         ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "0", "x-ratelimit-reset-b": "3s"}, 9),
         ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "4", "x-ratelimit-reset-b": "3s"}, 3),
         ({"x-ratelimit-reset-a": "9s", "x-ratelimit-remaining-a": "4"}, None),
-        ({"x-ratelimit-reset": "9", "Retry-After": "4"}, 4),
-        ({"x-ratelimit-reset": "9", "Retry-After": "soon"}, 9),
     ],
 )
 def test_the_end_of_a_limit_is_a_time_to_come_back(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, a span, or a moment; only what is used up counts, and `Retry-After` says it best."""
-    assert retry_after(Answer(429, headers), now=1_700_000_000) == seconds
+    """Seconds, a span, or a moment; only what is used up counts."""
+    assert until_reset(Answer(429, headers), now=1_700_000_000) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "seconds"), [(429, "4", 4), (429, "soon", 9), (429, "", 9), (402, "", None), (503, "", None)]
+)
+def test_retry_after_says_it_best(status: int, told: str, seconds: float | None) -> None:
+    """The end of a limit is neither that of an allowance nor that of an outage."""
+    error = classify(Answer(status, {"x-ratelimit-reset": "9", "Retry-After": told}))
+
+    assert error is not None
+    assert error.retry_after == seconds
 
 
 @pytest.mark.parametrize("mode", ["cut", "endless"])
