@@ -20,8 +20,10 @@ RECORD_TIMEOUT = 2.0
 class Job:
     """One request being served. *sent* is True once a paid call may have gone out: then it is finished, not cancelled.
 
-    *words* are the optimized prompt and who wrote it. *inline* says that the caller takes the bytes themselves, so that
-    a failing storage need not fail the job.
+    *left* is when the last client that waited for it went without its answer, *asked* when one was given it once more,
+    *settled* says that one who was told of its failure has a new job. *untold* marks a failure that no client has heard
+    of. *words* are the optimized prompt and who wrote it. *inline* says that the caller takes the bytes themselves, so
+    that a failing storage need not fail the job.
     """
 
     __slots__ = (
@@ -29,6 +31,7 @@ class Job:
         "_enders",
         "_watchers",
         "aside",
+        "asked",
         "attached",
         "caller",
         "created",
@@ -41,6 +44,7 @@ class Job:
         "inline",
         "kept",
         "key",
+        "left",
         "on_aside",
         "on_back",
         "on_event",
@@ -50,6 +54,7 @@ class Job:
         "request",
         "result",
         "sent",
+        "settled",
         "started",
         "state",
         "task",
@@ -88,6 +93,9 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
         self.hurry: Callable[[], bool] | None = None
         self.readers = 0
+        self.left: float | None = None
+        self.asked = 0.0
+        self.settled = False
         self.untold = False
         self._watchers: list[asyncio.Future[None]] = []
         self._enders: list[asyncio.Future[None]] = []

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.admission import Admission
-from gateway.claims import Claims
+from gateway.claims import Again, Claims
 from gateway.errors import (
     CancelledJobError,
     DeadlineError,
@@ -73,13 +73,13 @@ class Jobs:
         *,
         key: str | None = None,
         fingerprint: str = "",
-        again: bool = False,
+        again: Again | None = None,
         inline: bool = False,
         attached: bool = True,
     ) -> Job:
-        """Take a job in, or find the one that the same *key* (or, for a client's own retry, *again*, the same body)
-        has already started. Raise `BusyError` when all places are taken, `ConflictError` when the key is used for
-        another body, `UnavailableError` while shutting down and while memory is short."""
+        """Take a job in, or find the one that the same *key* (or the same body, by what is known of a repetition,
+        *again*) has already started. Raise `BusyError` when all places are taken, `ConflictError` when the key is used
+        for another body, `UnavailableError` while shutting down and while memory is short."""
         earlier = self._claims.find(caller.name, key, fingerprint, again)
         if earlier:
             earlier.attached = earlier.attached and attached
@@ -94,6 +94,8 @@ class Jobs:
         job.on_aside, job.on_back = self._aside
         self._jobs[job.id] = job
         self._claims.remember(job)
+        if again and again.said:
+            self._claims.settle(caller.name, fingerprint)
         job.tell("accepted", {"model": request.model})
         self._admission.enter(job)
         return job
@@ -102,13 +104,13 @@ class Jobs:
         """Raise `UnavailableError` while there is too little memory left for another picture."""
         self._admission.refuse_when_short()
 
-    def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: bool) -> Job | None:
+    def earlier(self, caller: Caller, key: str | None, fingerprint: str, again: Again | None = None) -> Job | None:
         """Find the job that a repeated call means, without starting one; raise `ConflictError` as `submit` does."""
         return self._claims.find(caller.name, key, fingerprint, again)
 
-    def just_lost(self, caller: Caller, fingerprint: str) -> bool:
-        """Say whether this body failed a moment ago although it may have been paid for."""
-        return self._claims.just_lost(caller.name, fingerprint)
+    def turn_away(self, caller: Caller, fingerprint: str, again: Again, error: GatewayError) -> None:
+        """Note that a call was told *error* before it had a job, and that its client will come again."""
+        self._claims.turn_away(caller.name, fingerprint, again, error)
 
     def get(self, identity: str, caller: Caller) -> Job | None:
         """Find a job of this caller."""
@@ -156,8 +158,13 @@ class Jobs:
         reader = timer = None
         if patience is not None and (reader := asyncio.current_task()):
             timer = asyncio.get_running_loop().call_later(patience, self._run_out, job, reader, patience)
+        gone = True
         try:
             yield job
+            gone = False
+        except GatewayError:
+            gone = False
+            raise
         finally:
             if timer and reader:
                 timer.cancel()
@@ -165,9 +172,12 @@ class Jobs:
             job.readers -= 1
             if not job.readers:
                 if job.done:
+                    job.left = job.left if gone else None
                     self._lighten(job)
                 elif job.attached and not job.sent:
                     self.cancel(job)
+                else:
+                    job.left = time.time()
 
     def cancel(self, job: Job) -> bool:
         """Stop a job that has not sent anything yet; False if it is too late."""

@@ -121,7 +121,7 @@ async def test_a_failed_job_fails_alike_after_a_restart(error: GatewayError) -> 
 
     for name in ("status", "type", "code", "message", "param", "again"):
         assert getattr(raised.value, name) == getattr(job.error, name)
-    again = following.earlier(ANN, "k", "f", False)
+    again = following.earlier(ANN, "k", "f")
     assert (again is found) is (job.error.again is False)
 
 

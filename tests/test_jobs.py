@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from gateway.claims import Again
 from gateway.errors import (
     BusyError,
     BusyUpstreamError,
@@ -16,6 +18,7 @@ from gateway.errors import (
     ConflictError,
     GatewayError,
     RefusedError,
+    RequestError,
     UnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
@@ -602,12 +605,91 @@ async def test_a_clients_own_retry_finds_its_job_without_a_key(monkeypatch: pyte
     job = submit(jobs, fingerprint="f")
     await job.wait()
 
-    assert submit(jobs, fingerprint="f", again=True) is job
-    assert submit(jobs, fingerprint="other", again=True) is not job
+    assert submit(jobs, fingerprint="f", again=Again(said=True)) is job
+    assert submit(jobs, fingerprint="other", again=Again(said=True)) is not job
     clock[0] += 121
-    assert submit(jobs, fingerprint="f", again=True) is not job
+    assert submit(jobs, fingerprint="f", again=Again(said=True)) is not job
     assert submit(jobs, fingerprint="f") is not job
     await jobs.drain(1)
+
+
+SAID = Again(said=True)
+
+
+async def test_a_retry_gets_the_picture_that_nobody_had() -> None:
+    """Of several jobs of one body it is the one whose client has gone, and each retry its own."""
+    gate = asyncio.Event()
+
+    async def work(job: Job) -> Result:
+        job.sending()
+        await gate.wait()
+        return result()
+
+    jobs = Jobs(Limits(), work)
+    alike = [submit(jobs, fingerprint="f") for _ in range(4)]
+    with jobs.reading(alike[0]), jobs.reading(alike[3]):
+        for job in alike[1:3]:
+            with suppress(asyncio.CancelledError), jobs.reading(job):
+                await asyncio.sleep(0)
+                raise asyncio.CancelledError
+        first = submit(jobs, fingerprint="f", again=SAID)
+        with jobs.reading(first):
+            second = submit(jobs, fingerprint="f", again=SAID)
+            gate.set()
+            await asyncio.gather(*(job.wait() for job in alike))
+
+    assert (first, second) == (alike[1], alike[2])
+    assert submit(jobs, fingerprint="f", again=SAID) is alike[2]
+    await jobs.drain(1)
+
+
+async def test_a_retry_of_what_was_turned_away_is_a_new_job() -> None:
+    """It has none, and means nobody else's; the next one means what it did."""
+    jobs = Jobs(Limits(), at_once)
+    job = submit(jobs, fingerprint="f")
+    await job.wait()
+    for _ in range(2):
+        jobs.turn_away(ANN, "f", Again(), BusyError("full"))
+    jobs.turn_away(ANN, "f", SAID, BusyError("full once more"))
+    jobs.turn_away(ANN, "f", Again(), RequestError("no client repeats this"))
+    jobs.turn_away(ANN, "g", Again(), BusyError("full"))
+    made = [submit(jobs, fingerprint="f", again=SAID) for _ in range(3)]
+
+    assert len({id(each) for each in (job, *made[:2])}) == 3
+    assert made[2] is made[1]
+    await jobs.drain(1)
+
+
+async def test_a_retry_after_a_free_failure_is_a_new_job() -> None:
+    """It is not the picture of another call of the same words, which was answered to that one."""
+    faults: list[GatewayError] = [BusyUpstreamError("busy")]
+
+    async def work(job: Job) -> Result:
+        if faults:
+            raise faults.pop()
+        return result()
+
+    jobs = Jobs(Limits(), work)
+    failed, drawn = submit(jobs, fingerprint="f"), submit(jobs, fingerprint="f")
+    for job in (failed, drawn):
+        with suppress(GatewayError), jobs.reading(job):
+            await job.wait()
+    again = submit(jobs, fingerprint="f", again=SAID)
+
+    assert again not in (failed, drawn)
+    assert submit(jobs, fingerprint="f", again=SAID) is again
+    await jobs.drain(1)
+
+
+async def test_many_jobs_alike_are_forgotten_with_their_records() -> None:
+    """However many there were, nothing is left of them."""
+    jobs = Jobs(Limits(keep=0), at_once)
+    for number in range(40):
+        await submit(jobs, fingerprint="f", key=f"k{number}").wait()
+    await jobs.drain(1)
+
+    assert sum(map(len, jobs._claims._bodies.values())) <= 1
+    assert len(jobs._claims._keys) <= 1
 
 
 async def test_events_are_counted_and_every_reader_gets_all_of_them() -> None:

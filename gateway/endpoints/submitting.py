@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import HttpVersion11, web
 
+from gateway.claims import Again
 from gateway.endpoints.answers import CALLER, REQUEST_ID, error_json, json_response, public_base
 from gateway.endpoints.body import fingerprint
 from gateway.endpoints.fields import bool_field
@@ -32,6 +33,11 @@ RESPOND_ASYNC = re.compile(r"(?i)(?:^|[,;\s])respond-async(?:$|[,;\s])")
 EXPLAIN = {"true": True, "1": True, "false": False, "0": False}
 WAIT = re.compile(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})")
 MOST_PATIENCE = 50.0
+COUNT = "x-stainless-retry-count"
+"""How often a call was tried before, as OpenAI's SDKs say it."""
+SILENT = {"ai-sdk": 15.0, "langchainjs": 70.0}
+"""Clients that repeat every 5xx without saying so and whatever x-should-retry says, by a part of their User-Agent, and
+after how many seconds at most: Vercel's AI SDK twice, after 2 and 4 s; LangChain.js six times, after up to 64 s."""
 LONG = 256 * 2**10
 """Bytes from which an answer is written part by part."""
 Make = Callable[[Result], Awaitable[Any]]
@@ -50,21 +56,27 @@ async def submit(
     read_patience(request)
     alone = wants_async(request, body)
     early = body.get("stream") or alone or asked.images or runtime.recipes[resolved.recipe].optimizers
-    if not earlier(request, body):
-        runtime.refuse_when_full(resolved, request[CALLER])
-        if early:
-            # What can be known now must be told now: before a stream has its status, before an optimizer is paid.
-            runtime.check(asked, resolved, request[CALLER])
-    job = runtime.jobs.submit(
-        asked,
-        request[CALLER],
-        original,
-        key=_idempotency_key(request),
-        fingerprint=fingerprint(request.path, body),
-        again=_is_retry(request, body),
-        inline=inline,
-        attached=not alone,
-    )
+    key, mark, again = _idempotency_key(request), fingerprint(request.path, body), _again(request)
+    try:
+        if not runtime.jobs.earlier(request[CALLER], key, mark, again):
+            runtime.refuse_when_full(resolved, request[CALLER])
+            if early:
+                # What can be known now must be told now: before a stream has its status, before an optimizer is paid.
+                runtime.check(asked, resolved, request[CALLER])
+        job = runtime.jobs.submit(
+            asked,
+            request[CALLER],
+            original,
+            key=key,
+            fingerprint=mark,
+            again=again,
+            inline=inline,
+            attached=not alone,
+        )
+    except GatewayError as error:
+        if COUNT in request.headers:
+            runtime.jobs.turn_away(request[CALLER], mark, again, error)
+        raise
     _call_back(request, job, webhook)
     return job
 
@@ -72,7 +84,10 @@ async def submit(
 def claimed(request: web.Request, body: Mapping[str, Any]) -> Job | None:
     """Find the job that this call repeats, as `submit` would: its pictures may be gone where they were fetched from,
     and need no second look. None for a call that only wants to be explained."""
-    job = None if "explain" in request.query else earlier(request, body)
+    if "explain" in request.query:
+        return None
+    mark = fingerprint(request.path, body)
+    job = request.app[RUNTIME].jobs.earlier(request[CALLER], _idempotency_key(request), mark, _again(request))
     if job:
         webhook = read_webhook(body, request.app[RUNTIME].settings.fetch)
         job.attached = job.attached and not wants_async(request, body)
@@ -85,14 +100,6 @@ def _call_back(request: web.Request, job: Job, webhook: str | None) -> None:
         runtime = request.app[RUNTIME]
         base = public_base(request, runtime.settings.server)
         request.app[WEBHOOKS].on_end(job, webhook, lambda job: job_json(job, runtime, base))
-
-
-def earlier(request: web.Request, body: Mapping[str, Any]) -> Job | None:
-    """Find the job that the call's Idempotency-Key or its client's own retry means, if it has been started."""
-    key, again = _idempotency_key(request), _is_retry(request, body)
-    if not key and not again:
-        return None
-    return request.app[RUNTIME].jobs.earlier(request[CALLER], key, fingerprint(request.path, body), again)
 
 
 def explained(
@@ -253,10 +260,7 @@ def _idempotency_key(request: web.Request) -> str | None:
     return key
 
 
-def _is_retry(request: web.Request, body: Mapping[str, Any]) -> bool:
-    count = request.headers.get("x-stainless-retry-count", "0")
-    if count.isascii() and count.isdigit() and int(count[:6]) > 0:
-        return True
-    # Vercel's AI SDK repeats every 5xx twice, after 2 and 4 s: without saying so, and whatever x-should-retry says.
-    silent = "ai-sdk" in request.headers.get("User-Agent", "")
-    return silent and request.app[RUNTIME].jobs.just_lost(request[CALLER], fingerprint(request.path, body))
+def _again(request: web.Request) -> Again:
+    count, agent = request.headers.get(COUNT, "0"), request.headers.get("User-Agent", "")
+    said = count.isascii() and count.isdigit() and int(count[:6]) > 0
+    return Again(said, max((seconds for name, seconds in SILENT.items() if name in agent), default=0.0))
