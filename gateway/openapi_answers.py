@@ -103,6 +103,9 @@ def _responses() -> dict[str, Schema]:
         {"id": text(), "type": always(CALL), "status": state, "result": or_null(BASE64)},
         {**shape, "error": ref("ErrorDetails")},
     )
+    part = obj({"type": always("output_text"), "text": text(), "annotations": listed(mapped()), "logprobs": listed({})})
+    told = {"id": text(), "type": always("message"), "role": always("assistant"), "status": state}
+    message = obj({**told, "content": listed(part)})
     tokens = {name: whole("", 0) for name in ("input_tokens", "output_tokens", "total_tokens")}
     usage = obj({**tokens, "input_tokens_details": mapped(), "output_tokens_details": mapped()})
     failure = obj({"code": text(), "message": text()}, {"param": or_null(text()), "type": text()})
@@ -112,7 +115,7 @@ def _responses() -> dict[str, Schema]:
         "created_at": TIME,
         "status": state,
         "model": text(),
-        "output": listed(ref("ImageCall")),
+        "output": listed(any_of(ref("ImageCall"), ref("DrawnMessage"))),
         "error": or_null(failure),
         "usage": or_null(usage),
         "tools": listed(mapped()),
@@ -125,22 +128,31 @@ def _responses() -> dict[str, Schema]:
     called = {**placed, "item_id": text()}
     states = [f"response.{name}" for name in ("created", "in_progress", "completed", "failed")]
     steps = [f"response.{CALL}.{name}" for name in ("in_progress", "generating", "completed")]
+    spoken = {**called, "content_index": whole("", 0)}
+    words = {
+        "content_part.added": {"part": part},
+        "output_text.delta": {"delta": text(), "logprobs": listed({})},
+        "output_text.done": {"text": text(), "logprobs": listed({})},
+        "content_part.done": {"part": part},
+    }
     preview = {"partial_image_index": whole("", 0), "partial_image_b64": BASE64}
     events = (
         obj({"type": one_of(*states), "response": ref("Response"), **numbered}),
         obj(
             {
                 "type": one_of("response.output_item.added", "response.output_item.done"),
-                "item": ref("ImageCall"),
+                "item": any_of(ref("ImageCall"), ref("DrawnMessage")),
                 **placed,
             }
         ),
         obj({"type": one_of(*steps), **called}),
         obj({"type": always(f"response.{CALL}.partial_image"), **preview, **called}),
+        *(obj({"type": always(f"response.{name}"), **fields, **spoken}) for name, fields in words.items()),
         ref("Error"),
     )
     return {
         "ImageCall": item,
+        "DrawnMessage": message,
         "Response": obj(response, {"gateway": mapped("The job, and its receipt or its error.")}),
         "ResponseEvent": any_of(*events),
     }

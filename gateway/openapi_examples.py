@@ -91,7 +91,14 @@ ANSWERS: dict[str, Any] = {
                 "revised_prompt": "a red fox in the snow",
                 "size": "1024x1024",
                 "output_format": "png",
-            }
+            },
+            {
+                "id": JOB.replace("job_", "msg_"),
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "Here is the picture.", "annotations": [], "logprobs": []}],
+            },
         ],
         "error": None,
         "usage": {

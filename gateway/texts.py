@@ -39,10 +39,11 @@ UNSAFE_IN_URL = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Locale:
-    """One language: the *answer* template, the *picture*'s description, and a line for each step that is told in
-    *progress*."""
+    """One language: the *answer* template, a sentence that goes with what was *drawn*, the *picture*'s description, and
+    a line for each step that is told in *progress*."""
 
     answer: str
+    drawn: str
     picture: str
     progress: Mapping[str, str]
 

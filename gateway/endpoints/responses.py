@@ -19,6 +19,7 @@ from gateway.endpoints.submitting import claimed, explained, submit, waited
 from gateway.errors import GoneError, ModelNotFoundError, RequestError, StorageError
 from gateway.names import resolve
 from gateway.runtime import RUNTIME, Runtime
+from gateway.texts import load_locale
 from gateway.values import Image, ImageRequest, Result
 
 DRAWN = re.compile(r"ig_([0-9a-f]{24})(?:_([0-9]))?")
@@ -36,7 +37,8 @@ async def responses(request: web.Request) -> web.StreamResponse:
             return json_response(preview)
         job = await submit(request, asked, body, original=call.text, inline=True)
     # The job lets go of its pictures when it ends.
-    response = Response(job, call.echo, "edit" if call.pictures else call.action)
+    words = load_locale(runtime.settings.chat.language).drawn
+    response = Response(job, call.echo, "edit" if call.pictures else call.action, words)
     if call.stream:
         return await stream_response(request, job, response)
     return await waited(request, job, lambda result: _whole(request, result, response), body=body)

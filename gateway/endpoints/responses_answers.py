@@ -1,4 +1,4 @@
-"""The objects of the Responses API: the response, and the image call that bears a picture."""
+"""The objects of the Responses API: the response, the image calls that bear pictures, and the message after them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ CODES = {
 
 
 class Response:
-    """One response as its events and its answer show it; the job's id is also the response's and its items'."""
+    """One response as its events and its answer show it; the job's id is also the response's and its items'.
 
-    def __init__(self, job: Job, echo: Mapping[str, Any], action: str) -> None:
+    *words* are those of the message that ends it: agents take calls without a message for a step, and call again.
+    """
+
+    def __init__(self, job: Job, echo: Mapping[str, Any], action: str, words: str) -> None:
         self.job = job
+        self.words = words
         self.echo = echo
         self.action = action
         self.id = job.id.replace("job_", "resp_")
@@ -45,7 +49,8 @@ class Response:
 
     def completed(self, result: Result, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Give the finished response."""
-        return self._object("completed", items, usage=_usage(result), gateway=gateway_field(self.job, result))
+        output = [*items, self.message()]
+        return self._object("completed", output, usage=_usage(result), gateway=gateway_field(self.job, result))
 
     def failed(self, error: GatewayError) -> dict[str, Any]:
         """Give the response that has no picture, and why."""
@@ -58,6 +63,16 @@ class Response:
     def item(self, status: str, place: int = 0, **fields: Any) -> dict[str, Any]:
         """Give the image call at *place*."""
         return {"id": self.item_id(place), "type": CALL, "status": status, "result": None, **fields}
+
+    def message(self) -> dict[str, Any]:
+        """Give the message that ends the response."""
+        content = [self.part(self.words)]
+        identity = self.job.id.replace("job_", "msg_")
+        return {"id": identity, "type": "message", "role": "assistant", "status": "completed", "content": content}
+
+    def part(self, text: str) -> dict[str, Any]:
+        """Give the one part of the message, with as much of its *text* as is there."""
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
     def _object(self, status: str, output: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
         return {

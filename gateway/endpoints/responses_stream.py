@@ -42,6 +42,18 @@ class Events:
         place_of = {"output_index": place, "item_id": self._response.item_id(place)}
         await self.tell(f"response.{CALL}.{state}", {**place_of, **fields})
 
+    async def tell_message(self, place: int) -> None:
+        """Tell the message that ends the response, in one piece."""
+        response, message = self._response, self._response.message()
+        where = {"output_index": place, "item_id": message["id"], "content_index": 0}
+        whole = response.part(response.words)
+        await self.tell_item("added", {**message, "status": "in_progress", "content": []}, place)
+        await self.tell("response.content_part.added", {**where, "part": response.part("")})
+        await self.tell("response.output_text.delta", {**where, "delta": response.words, "logprobs": []})
+        await self.tell("response.output_text.done", {**where, "text": response.words, "logprobs": []})
+        await self.tell("response.content_part.done", {**where, "part": whole})
+        await self.tell_item("done", message, place)
+
     async def tell_step(self, event: Event) -> None:
         """Tell a step of the job, if it is one that these events have a word for."""
         image = event.data.get("image") if event.type == "partial" else None
@@ -81,9 +93,8 @@ async def stream_response(request: web.Request, job: Job, response: Response) ->
                     await events.tell_step(event)
                 await _tell_end(request, job, response, events)
             except GatewayError as error:
-                failed = response.failed(error)
-                await events.tell_item("done", failed["output"][0], 0)
-                await events.tell_response("failed", failed)
+                # No item is done: Vercel's AI SDK takes none without a picture, and would not tell why there is none.
+                await events.tell_response("failed", response.failed(error))
     return answer
 
 
@@ -96,4 +107,5 @@ async def _tell_end(request: web.Request, job: Job, response: Response, events: 
             await events.tell_call("in_progress", place)
         await events.tell_call("completed", place)
         await events.tell_item("done", item, place)
+    await events.tell_message(len(items))
     await events.tell_response("completed", response.completed(result, items))

@@ -65,14 +65,15 @@ def receipt(response: Response) -> dict[str, Any]:
 
 
 async def test_a_picture_is_drawn_by_the_tool(sdk: openai.AsyncOpenAI) -> None:
-    """The answer is a response whose only item bears the picture as base64, and every field that the SDK types need."""
+    """The first item of the answer bears the picture as base64; it has every field that the SDK types need."""
     response = await sdk.responses.create(model="demo", input="a red fox", tools=[TOOL])
 
     Response.model_validate(response.model_dump(exclude={"gateway"}))
-    (item,) = response.output
+    item, words = response.output
     assert item.type == "image_generation_call"
     assert item.status == "completed"
     assert opened(item.result).size == (128, 64)
+    assert (words.type, words.status, response.output_text) == ("message", "completed", "Here is the picture.")
     assert (item.size, item.output_format, item.revised_prompt) == ("128x64", "png", "a red fox")
     assert (response.status, response.model, response.error) == ("completed", "demo", None)
     assert response.usage
@@ -97,16 +98,23 @@ async def test_the_stream_tells_every_step_in_order(sdk: openai.AsyncOpenAI) -> 
         f"{call}.partial_image",
         f"{call}.completed",
         "response.output_item.done",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
         "response.completed",
     ]
-    assert [event.sequence_number for event in events] == list(range(10))
+    assert [event.sequence_number for event in events] == list(range(16))
     previews = [event for event in events if event.type == "response.image_generation_call.partial_image"]
     assert [preview.partial_image_index for preview in previews] == [0, 1]
     assert all(opened(preview.partial_image_b64).size == (128, 64) for preview in previews)
     last = events[-1]
     assert last.type == "response.completed"
-    (item,) = last.response.output
+    item, words = last.response.output
     assert item.type == "image_generation_call"
+    assert words.type == "message"
     assert {preview.item_id for preview in previews} == {item.id}
     assert opened(item.result).size == (128, 64)
 
@@ -117,8 +125,9 @@ async def test_the_sdks_own_accumulator_understands_the_stream(sdk: openai.Async
     async with sdk.responses.stream(model="demo", input="a red fox", tools=[tool]) as stream:
         response = await stream.get_final_response()
 
-    assert [item.type for item in response.output] == ["image_generation_call"] * 3
-    assert len({item.id for item in response.output}) == 3
+    assert [item.type for item in response.output] == ["image_generation_call"] * 3 + ["message"]
+    assert len({item.id for item in response.output}) == 4
+    assert response.output_text == "Here is the picture."
 
 
 async def test_a_picture_in_the_message_is_changed(sdk: openai.AsyncOpenAI) -> None:
@@ -126,7 +135,7 @@ async def test_a_picture_in_the_message_is_changed(sdk: openai.AsyncOpenAI) -> N
     tool = {"type": "image_generation", "input_image_mask": {"image_url": picture(mode="RGBA")}}
     response = await sdk.responses.create(model="demo", input=[message(picture())], tools=[tool])
 
-    (item,) = response.output
+    item = response.output[0]
     assert item.type == "image_generation_call"
     assert item.action == "edit"
     assert opened(item.result).size == (96, 64)
@@ -406,6 +415,8 @@ async def test_a_failing_upstream_ends_the_stream_as_failed(
 
     last = events[-1]
     assert last.type == "response.failed"
+    # Vercel's AI SDK takes no item without a picture, and would tell nothing else.
+    assert not [event for event in events if event.type == "response.output_item.done"]
     Response.model_validate(last.response.model_dump(exclude={"gateway"}))
     assert last.response.error
     assert last.response.error.code == "image_content_policy_violation"
