@@ -15,7 +15,7 @@ from gateway.errors import BrokenAnswerError, GatewayError, PluginError, Upstrea
 from gateway.places import Waiter
 from gateway.routing import Target
 from gateway.usage import Usage, is_usage
-from gateway.values import Image, ImageRequest, Size
+from gateway.values import Image, ImageRequest, Size, sound
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Telling:
             self.usages.append(usage)
 
     def noted(self, note: str) -> None:
-        if (short := str(note)[:300]) not in self.notes:
+        if (short := sound(str(note)[:300])) not in self.notes:
             self.notes.append(short)
 
 
@@ -100,7 +100,7 @@ async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[I
             raise
         log.error("backend %s was cancelled by a fault of its own", target.name)
         raise _fault("the plugin was cancelled by a fault of its own", telling.sent) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.exception("backend %s failed", target.name)
         raise _fault("the plugin failed by a fault of its own; see the gateway's log", telling.sent) from error
     complaint = _complaint(images)
@@ -111,7 +111,12 @@ async def ask(target: Target, request: ImageRequest, telling: Telling) -> list[I
     if len(images) > request.n:
         asked = "1 was" if request.n == 1 else f"{request.n} were"
         telling.noted(f"the target made {len(images)} pictures and {asked} asked for; the others are left out")
-    return _seeded(list(images)[: request.n], request)
+    return _seeded([_sound(image) for image in images[: request.n]], request)
+
+
+def _sound(image: Image) -> Image:
+    words = image.revised_prompt
+    return image if words is None or words.isascii() else replace(image, revised_prompt=sound(words))
 
 
 def _seeded(images: list[Image], request: ImageRequest) -> list[Image]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import orjson
 
 from gateway.contracts import Storage
 from gateway.deadline import is_stopped
@@ -52,12 +55,17 @@ async def care_for(storage: Storage) -> None:
 
 
 def health_of(component: object) -> Any:
-    """Ask a component for its health, if it tells any; this waits for nothing."""
-    health = getattr(component, "health", None)
+    """Ask a component for its health, if it tells any; this waits for nothing, and gives what JSON can tell."""
     try:
-        return health() if callable(health) else {}
+        health = getattr(component, "health", None)
+        found = health() if callable(health) else {}
+        if inspect.iscoroutine(found):
+            found.close()
+            raise TypeError("it must not be async")
+        orjson.dumps(found)
     except Exception as error:  # noqa: BLE001  - a plugin's fault must not take the gateway from its load balancer
         return {"status": "unknown", "reason": f"its health cannot be told: {type(error).__name__}"}
+    return found
 
 
 def is_failing(health: Any) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
+
 import click
 
 from gateway.commands.check import check
@@ -18,6 +21,10 @@ from gateway.commands.serve import serve
 @click.version_option(package_name="image-gateway")
 def main() -> None:
     """One OpenAI-compatible endpoint and one key in front of many image models."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Names of models may be in any script, and terminals know few.
+            stream.reconfigure(errors="backslashreplace")
 
 
 for command in (serve, check, schema, plugins, keys, links, pictures, explain, generate):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.contracts import Storage
-from gateway.errors import NotFoundError, StorageError
+from gateway.deadline import within
+from gateway.errors import NotFoundError, StorageDownError, StorageError
 from gateway.values import PictureMeta, StoredPicture
+
+log = logging.getLogger(__name__)
+
+LOOK_TIMEOUT = 60.0
+"""Seconds after which a storage that is asked for a picture is passed over; those of ours have shorter limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,15 @@ async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture |
     trouble: StorageError | None = None
     for storage in storages:
         try:
-            if found := await storage.get(key):
+            if found := await within(LOOK_TIMEOUT, storage.get(key)):
                 return found
         except StorageError as error:
             trouble = trouble or error
+        except TimeoutError:
+            trouble = trouble or StorageDownError("the storage took too long", retry_after=2)
+        except Exception:
+            log.exception("a storage failed")
+            trouble = trouble or StorageError("the storage failed by a fault of its own; see the gateway's log")
     if trouble:
         raise trouble
     return None

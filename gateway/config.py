@@ -240,7 +240,7 @@ def _components(
             made[name] = _component(document, (kind, name), type_.cls)
         except InvalidError:
             continue
-        if kind == "middlewares" and (unknown := _unknown_stages(made[name].stages)):
+        if kind == "middlewares" and (unknown := _unknown_stages(getattr(made[name], "stages", None))):
             document.complain((kind, name), f"stages: {unknown[0]} is none; known: {', '.join(sorted(STAGES))}")
     if len(made) < len(names):
         return made  # what is missing would only be complained of a second time

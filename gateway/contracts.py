@@ -22,6 +22,7 @@ from gateway.values import (
     Picture,
     PictureMeta,
     StoredPicture,
+    sound,
 )
 
 Stage = Literal["job", "optimize", "generate", "attempt", "store"]
@@ -137,7 +138,7 @@ class Work:
 
     def noted(self, note: str) -> Work:
         """Give the same work with *note* in its receipt."""
-        return replace(self, receipt=replace(self.receipt, notes=(*self.receipt.notes, note)))
+        return replace(self, receipt=replace(self.receipt, notes=(*self.receipt.notes, sound(str(note)))))
 
 
 Proceed = Callable[[Work], Awaitable[Work]]

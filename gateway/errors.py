@@ -43,8 +43,12 @@ GatewayError                     500 server_error          internal_error
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any, Self
+
+SAFETY = re.compile(r"(?i)safety system|content policy")
 
 
 class GatewayError(Exception):
@@ -65,7 +69,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.code = code or type(self).code
-        self.retry_after = retry_after
+        self.retry_after = _seconds(retry_after)
 
     def copied(self) -> Self:
         """Give the same error anew: one object, raised again and again, would hold the frames of all who met it."""
@@ -101,6 +105,13 @@ class RefusedError(RequestError):
 
     code = "content_policy_violation"
     said: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the body with OpenAI's own words: by them clients such as litellm know a refusal."""
+        body = super().as_json()
+        if not SAFETY.search(self.message):
+            body["error"]["message"] = f"{self.message}; the request was rejected as a result of the safety system"
+        return body
 
 
 class AuthenticationError(RequestError):
@@ -340,3 +351,12 @@ class PluginError(GatewayError):
     """A plugin broke its contract; the message names the component and the field."""
 
     code = "plugin_contract"
+
+
+def _seconds(value: object) -> float | None:
+    """Take a time to wait as plugins give it, who may have read it from a header; what is none is not told."""
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) else None

@@ -49,4 +49,4 @@ def provide_observers() -> Mapping[str, type[Observer]]:  # type: ignore[empty-b
 
 @hookspec
 def setup_app(app: web.Application) -> None:
-    """Add routes to the application before it starts; each asks for a key unless its path is made public."""
+    """Add routes to the application before it starts; each asks for a key."""

@@ -284,7 +284,10 @@ class Jobs:
             self._lighten(job)
         self._admission.leave(job)
         for tell in self.on_end:
-            tell(job)
+            try:
+                tell(job)
+            except Exception:
+                log.exception("the end of job %s could not be told to all", job.id)
         self._finished.add(job)
         self._forget_old()
 

@@ -23,6 +23,7 @@ from gateway.values import Credentials, Secret
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BEGUN = web.RequestKey("begun", bool)
 SPOKEN = (HttpVersion11, HttpVersion10)
 VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 PUBLIC: web.AppKey[set[str]] = web.AppKey("public_paths", set)
@@ -76,6 +77,7 @@ def _check_form(request: web.Request) -> None:
 
 async def add_identity(request: web.Request, response: web.StreamResponse) -> None:
     """Show the request's id in every answer, streams included; name no versions."""
+    request[BEGUN] = True
     response.headers["x-request-id"] = request.get(REQUEST_ID, "")
     response.headers["Server"] = "image-gateway"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -104,6 +106,9 @@ async def _let_continue(request: web.Request) -> None:
 
 
 def _told(request: web.Request, error: GatewayError) -> web.StreamResponse:
+    if BEGUN in request and request.transport is not None:
+        # The head of another answer is out: what came now would be taken for the rest of its body.
+        request.transport.abort()
     codes = request.app[RUNTIME].settings.server.error_codes
     renamed = codes.get(f"{error.code}.{error.param}") or codes.get(error.code)
     if renamed:

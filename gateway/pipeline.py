@@ -96,21 +96,22 @@ class Pipeline:
             work.tell("optimizing", {"optimizer": name})
             try:
                 prompt = clean_text(await within(OPTIMIZE_TIMEOUT, optimizer.optimize(work.request)))
+                label = str(getattr(optimizer, "label", name))
                 if not prompt:
-                    raise GatewayError("it gave no words")
+                    raise GatewayError("it gave no words", code="no_words")
             except TimeoutError:
                 work = _unoptimized(work, name, f"it did not answer within {OPTIMIZE_TIMEOUT:g} s")
             except GatewayError as error:
-                work = _unoptimized(work, name, error.message)
+                work = _unoptimized(work, name, error.message, error.code)
             except asyncio.CancelledError:
                 if is_stopped():
                     raise
                 work = _unoptimized(work, name, "it was cancelled by a fault of its own")
-            except Exception:
+            except (Exception, SystemExit):
                 log.exception("optimizer %s failed", name)
                 work = _unoptimized(work, name, "it failed by a fault of its own")
             else:
-                job.words = prompt, str(getattr(optimizer, "label", name))
+                job.words = prompt, label
                 work = replace(work, request=replace(work.request, prompt=prompt))
         return _reworded(work, *job.words) if job.words else _told(work)
 
@@ -143,7 +144,7 @@ def _around(stage: Stage, name: str, middleware: Middleware, inner: Proceed) -> 
             if is_stopped():
                 raise
             raise PluginError(f"middleware {name!r} was cancelled by a fault of its own") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.exception("middleware %s failed", name)
             raise PluginError(f"middleware {name!r} failed at the stage {stage!r}; see the gateway's log") from error
         if not isinstance(done, Work):
@@ -163,10 +164,10 @@ def _told(work: Work) -> Work:
     return work
 
 
-def _unoptimized(work: Work, name: str, why: str) -> Work:
-    note = f"the prompt was not optimized by {name!r}: {why}"
-    log.warning("job %s: %s", work.job, note)
-    return work.noted(note)
+def _unoptimized(work: Work, name: str, why: str, code: str | None = None) -> Work:
+    """Note it for the caller; the log is not told *why* in others' words, which may repeat the prompt."""
+    log.warning("job %s: the prompt was not optimized by %r: %s", work.job, name, code or why)
+    return work.noted(f"the prompt was not optimized by {name!r}: {why}")
 
 
 def _among(image: object, images: Sequence[Image]) -> bool:

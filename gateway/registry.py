@@ -212,6 +212,8 @@ class _Loading:
                 self.complaints.append(
                     f"plugin {name} ({source}): unknown hook {caller.name}; {known_words(caller.name, known)}"
                 )
+        if inspect.iscoroutinefunction(getattr(plugin, "setup_app", None)):
+            self.complaints.append(f"plugin {name} ({source}): setup_app must not be async; nobody would wait for it")
         hooked = {caller.name for caller in callers}
         bare = [hook for hook in known if hook not in hooked and inspect.isfunction(getattr(plugin, hook, None))]
         self.complaints += [f"plugin {name} ({source}): {hook} lacks @hookimpl from gateway" for hook in bare]

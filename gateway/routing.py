@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.breaker import FAILURES, Breaker
 from gateway.capabilities import Capabilities
+from gateway.care import health_of
 from gateway.contracts import Backend
 from gateway.errors import (
     AllowanceError,
     BadKeyError,
     BusyUpstreamError,
+    GatewayError,
     MisconfiguredError,
+    PluginError,
     RateLimitedError,
     RequestError,
     UnavailableError,
@@ -28,6 +32,8 @@ from gateway.settings import Fit, TargetSettings
 from gateway.values import ImageRequest, Size
 
 __all__ = ["Breaker", "Route", "Router", "Target", "estimate", "resolve"]
+
+log = logging.getLogger(__name__)
 
 KEYS_OUT = (AllowanceError, BadKeyError, RateLimitedError)
 
@@ -72,8 +78,15 @@ class Target:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the upstream model can do, as far as the backend knows now."""
-        return self.backend.capabilities(self.model)
+        """What the upstream model can do, as far as the backend knows now; raise `PluginError` if it cannot tell."""
+        try:
+            found = self.backend.capabilities(self.model)
+        except Exception as error:
+            log.exception("backend %s cannot tell its capabilities", self.name)
+            raise PluginError(f"{self.name}: the plugin cannot tell its capabilities; see the gateway's log") from error
+        if not isinstance(found, Capabilities):
+            raise PluginError(f"{self.name}: capabilities() must return Capabilities, not {type(found).__name__}")
+        return found
 
 
 def _name(backend: str, model: str) -> str:
@@ -89,7 +102,7 @@ class Route:
 
     choices: list[tuple[Target, Plan]]
     why: Mapping[str, str]
-    error: RequestError | UnavailableError | None = None
+    error: RequestError | PluginError | UnavailableError | None = None
 
 
 class Router:
@@ -119,11 +132,11 @@ class Router:
         why: dict[str, str] = {}
         resting: list[tuple[Target, Plan]] = []
         able: list[tuple[Target, Plan]] = []
-        refusals: list[RequestError] = []
+        refusals: list[RequestError | PluginError] = []
         for target in targets:
             try:
                 plan = _plan(request, target)
-            except RequestError as error:
+            except (RequestError, PluginError) as error:
                 refusals.append(error)
                 why[target.name] = f"cannot do it: {error.message}"
                 continue
@@ -147,6 +160,8 @@ class Router:
             wait = self.breaker(resting[0][0]).wait
             message = "every target that can serve this is resting after failures; try again later"
             return Route([], why, UnavailableError(message, code="all_targets_resting", retry_after=wait))
+        # What a caller can mend is told before what only a plugin's author can.
+        refusals.sort(key=lambda error: isinstance(error, PluginError))
         return Route([], why, refusals[0] if refusals else UnavailableError("this model has no target"))
 
     def breaker(self, target: Target) -> Breaker:
@@ -220,7 +235,14 @@ class Router:
 
 
 def _plan(request: ImageRequest, target: Target) -> Plan:
-    plan = negotiate(request, target.capabilities, target.model, target.fit)
+    capabilities = target.capabilities
+    try:
+        plan = negotiate(request, capabilities, target.model, target.fit)
+    except GatewayError:
+        raise
+    except Exception as error:
+        log.exception("nothing can be negotiated with backend %s", target.name)
+        raise PluginError(f"{target.name}: its Capabilities hold what they may not; see the gateway's log") from error
     complaint = strict_complaint(plan) if request.strict else None
     if complaint:
         param = next(change.name for change in (*plan.adjusted, *plan.dropped))
@@ -259,19 +281,28 @@ def _counts(target: Target, error: BaseException | None) -> bool:
     return not isinstance(error, UpstreamError) or error.retryable or error.status >= 500
 
 
+def known_capabilities(targets: Iterable[Target]) -> Iterator[Capabilities]:
+    """Give what the targets can do, without those whose plugins cannot tell."""
+    for target in targets:
+        with suppress(PluginError):
+            yield target.capabilities
+
+
 def keys_out(target: Target) -> UpstreamError | None:
     """Give the error that a call would end in because no key of the target's backend can be used now, or None.
 
     It is read from the backend's health, where it counts its keys, if it has any.
     """
-    health = getattr(target.backend, "health", None)
-    found = health() if callable(health) else None
-    if not isinstance(found, Mapping) or not found.get("keys") or found.get("usable") or not found.get("back"):
+    found = health_of(target.backend)
+    if not isinstance(found, Mapping) or not found.get("keys") or found.get("usable"):
+        return None
+    back = found.get("back")
+    if not isinstance(back, int | float) or not back:
         return None
     if found.get("refused") == found["keys"]:
         return BadKeyError(f"{target.name}: every key was refused; give it new ones", sent=False)
-    words = f"{target.name}: every usable key rests; the first is back in {found['back']} s"
-    return RateLimitedError(words, sent=False, retry_after=float(found["back"]))
+    words = f"{target.name}: every usable key rests; the first is back in {back} s"
+    return RateLimitedError(words, sent=False, retry_after=float(back))
 
 
 def estimate(target: Target, plan: Plan, unpaid: int = 0) -> float | None:

@@ -15,10 +15,11 @@ from gateway.abilities import unable
 from gateway.care import care, health_of, is_failing, is_out_of_keys
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
-from gateway.deadline import within
+from gateway.deadline import is_stopped, within
 from gateway.derive import DerivedCache
 from gateway.errors import (
     AuthenticationError,
+    GatewayError,
     PermissionError_,
     PluginError,
     RequestError,
@@ -36,7 +37,7 @@ from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
 from gateway.registry import Registry
-from gateway.routing import Router, Target, keys_out, resolve
+from gateway.routing import Router, Target, keys_out, known_capabilities, resolve
 from gateway.settings import ModelSettings, Settings
 from gateway.spool import Spool
 from gateway.state import make_records
@@ -125,13 +126,16 @@ class Runtime:
 
     async def _enter(self, component: object, name: str) -> None:
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT):
+            async with asyncio.timeout(OPEN_TIMEOUT) as limit:
                 await self._stack.enter_async_context(_Closing(component, name))
-        except TimeoutError as error:
-            raise UnavailableError(f"{name} could not be opened within {OPEN_TIMEOUT:g} s") from error
-        except Exception:
+        except GatewayError:
             log.error("%s could not be opened", name)
             raise
+        except (Exception, SystemExit) as error:
+            if limit.expired():
+                raise UnavailableError(f"{name} could not be opened within {OPEN_TIMEOUT:g} s") from error
+            log.exception("%s could not be opened", name)
+            raise UnavailableError(f"{name} could not be opened: {type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
         """Wait for running jobs (at most the configured time), then close what was opened."""
@@ -152,13 +156,14 @@ class Runtime:
             except TimeoutError:
                 log.error("authenticator %s did not answer in %g s", name, AUTHENTICATION_TIMEOUT)
                 raise UnavailableError("the caller's key could not be checked in time; try again") from None
-            except Exception as error:
-                if isinstance(error, AuthenticationError | PermissionError_):
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                own_fault = not (isinstance(error, asyncio.CancelledError) and is_stopped())
+                if isinstance(error, AuthenticationError | PermissionError_) or not own_fault:
                     raise
                 log.exception("authenticator %s failed", name)
                 raise UnavailableError("the caller's key could not be checked; try again") from error
             if isinstance(caller, Caller):
-                return caller
+                return _sound_caller(name, caller)
             if caller is not None:
                 log.error("authenticator %s returned %s instead of a Caller or None", name, type(caller).__name__)
                 raise PluginError(f"authenticator {name!r} must return a Caller or None")
@@ -208,11 +213,9 @@ class Runtime:
     def check(self, request: ImageRequest, resolved: Resolved, caller: Caller) -> None:
         """Raise what is known before anything is done: that no target can do this, or that all of them rest."""
         targets = self.recipe_for(resolved).targets
-        if request.images and (problem := unable(request, (target.capabilities for target in targets))):
+        if request.images and (problem := unable(request, known_capabilities(targets))):
             recipes = self.recipes.items()
-            others = (
-                name for name, recipe in recipes if not unable(request, (each.capabilities for each in recipe.targets))
-            )
+            others = (name for name, recipe in recipes if not unable(request, known_capabilities(recipe.targets)))
             able = ", ".join(name for name in others if caller.may_use(name)) or "none here"
             message = f"the model {resolved.public!r} {problem.words}; models that can: {able}"
             raise RequestError(message, param=problem.param, code=problem.code)
@@ -299,3 +302,14 @@ def make_runtime(configuration: Configuration) -> Runtime:
 
 
 RUNTIME = web.AppKey("runtime", Runtime)
+
+
+def _sound_caller(authenticator: str, caller: Caller) -> Caller:
+    """Refuse a caller whose models are a text: its letters would be patterns, and a star among them opens all."""
+    if caller.models is not None and not isinstance(caller.models, tuple):
+        message = f"authenticator {authenticator!r}: Caller.models must be a tuple or None"
+        log.error("%s, not %s", message, type(caller.models).__name__)
+        raise PluginError(message)
+    if not isinstance(caller.name, str) or not caller.name:
+        raise PluginError(f"authenticator {authenticator!r}: Caller.name must be a text that is not empty")
+    return caller

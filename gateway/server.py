@@ -21,6 +21,7 @@ from gateway.config import Configuration
 from gateway.connections import listen
 from gateway.door import most_connections, spare_the_log
 from gateway.errors import GatewayError
+from gateway.log_lines import make_handler
 from gateway.runtime import Runtime, make_runtime
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,15 @@ STUCK = 3.0
 """Seconds that tasks get to end after everything was closed."""
 
 
-def run(configuration: Configuration, announce: Callable[[str], None] = print) -> int:
+def say(line: str) -> None:
+    """Print a line; a full disk or a reader who has gone is no reason not to serve."""
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError) as error:
+        log.warning("nothing can be written to the standard output: %s", error)
+
+
+def run(configuration: Configuration, announce: Callable[[str], None] = say) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     _set_up_logging()
     _keep_big_blocks()
@@ -55,7 +64,8 @@ def run(configuration: Configuration, announce: Callable[[str], None] = print) -
 
 def _set_up_logging() -> None:
     """Log to stderr, and collect nothing for a line that its format does not show."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    handler = make_handler(sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[handler])
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
@@ -100,7 +110,9 @@ def _stop_signals(runtime: Runtime) -> asyncio.Event:
             runtime.jobs.abort()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A terminal that closes says SIGHUP; under nohup it says nothing.
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    for number in (signal.SIGTERM, signal.SIGINT, *hangup):
         loop.add_signal_handler(number, on_signal)
     return stop
 
@@ -126,7 +138,6 @@ async def _end_what_is_left() -> None:
     if stuck:
         log.error("%d tasks of plugins do not end: %s", len(stuck), ", ".join(task.get_name() for task in stuck))
         logging.shutdown()
-        sys.stdout.flush()
         os._exit(0)
 
 
@@ -157,7 +168,6 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "a lighthouse at dusk 16:9"}}]}}\'\n'
         f"Or open {base}/ in a browser."
     )
-    sys.stdout.flush()
 
 
 def _proxied(hosts: Sequence[str]) -> str:

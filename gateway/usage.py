@@ -38,7 +38,7 @@ class Usage:
             "input_tokens": self.input,
             "input_tokens_details": dict(self.input_details),
             "output_tokens": self.output,
-            "total_tokens": self.total,
+            "total_tokens": max(self.total, self.input + self.output),
         }
         return told | ({"output_tokens_details": dict(self.output_details)} if self.output_details else {})
 

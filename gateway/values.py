@@ -70,6 +70,11 @@ class Caller:
         return self.models is None or any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
+def sound(text: str) -> str:
+    """Give *text* without halves of characters, which cannot be written: a cut emoji leaves some."""
+    return text.encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """A picture's bytes, or a URL (``https:`` or ``data:``) that the gateway fetches through its address guard.

@@ -39,7 +39,7 @@ FLOORS: dict[str, str] = {
         "endpoints.*"
     ),
     "app": "app",
-    "process": "connections server",
+    "process": "connections log_lines server",
     "command line": "commands.* cli",
 }
 """From the ground up. A file imports from lower floors; from its own only what does not lead back to it."""

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response
 from gateway.errors import ModelNotFoundError
+from gateway.routing import Target, known_capabilities
 from gateway.runtime import RUNTIME, Runtime
 from gateway.values import Caller
 
@@ -88,5 +89,10 @@ def _entry(runtime: Runtime, public: str, recipe: str) -> dict[str, Any]:
         "permission": [{"id": f"modelperm-{public}", "object": "model_permission", "created": CREATED, **PERMISSION}],
         "description": made.settings.description,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["image"]},
-        "capabilities": [{"target": target.name, **target.capabilities.as_json()} for target in made.targets],
+        "capabilities": [{"target": target.name, **_abilities(target)} for target in made.targets],
     }
+
+
+def _abilities(target: Target) -> dict[str, Any]:
+    """Give what a target can do; of one whose plugin cannot tell there is nothing to say."""
+    return next((known.as_json() for known in known_capabilities([target])), {})

@@ -218,7 +218,7 @@ async def _late(request: web.Request, job: Job, made: Made) -> Any:
     except Exception:
         log.exception("the answer of %s could not be made", job.id)
         failure = GatewayError(f"an internal error; the gateway's log names it by {job.id}")
-    if "x-stainless-lang" not in request.headers:
+    if "x-stainless-lang" not in request.headers and not request.headers.get("User-Agent", "").startswith("litellm/"):
         return error_json(failure, request[REQUEST_ID])
     job.untold = True
     if request.transport:

@@ -167,9 +167,20 @@ def _kept_or_new(file: Path) -> Secret:
             return Secret(kept)
         key = Secret(PREFIX + secrets.token_urlsafe(32))
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        new = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(f"{key}\n")
-        file.chmod(0o600)
+        try:
+            if file.exists():
+                # There, and empty: nobody else is about to write it.
+                new.replace(file)
+            else:
+                # Of two that start at once one is the first, and both have its key.
+                os.link(new, file)
+        except FileExistsError:
+            key = Secret(file.read_text("utf-8").strip())
+        finally:
+            new.unlink(missing_ok=True)
     except (OSError, UnicodeDecodeError) as error:
         key = Secret(PREFIX + secrets.token_urlsafe(32))
         reason = error.strerror if isinstance(error, OSError) else "it is not text"

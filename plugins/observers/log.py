@@ -20,6 +20,9 @@ WRITTEN = {"prompt", "negative_prompt", "user"}
 SHORT = 40
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 """Printable ASCII without a space, a quote, a backslash or an equals sign: it can be read without quotes."""
+FOREIGN = re.compile(r"upstream_(?!unreachable)|content_policy_violation")
+"""Codes of errors that end in the words of others, who may repeat the prompt."""
+OURS = re.compile(r"(?:\S+: )?[^(:]*+(?:\(HTTP \d{3})?")
 STARTED_AT_MOST = 10_000
 """Jobs whose start is remembered; of older ones the duration is not known."""
 
@@ -28,7 +31,7 @@ STARTED_AT_MOST = 10_000
 class Log:
     """Logs how each job ended, as readable *text* or as *json*, one line each.
 
-    Of a prompt its length and a hash are told, with *prompts* the words themselves.
+    Of a prompt its length and a hash are told, with *prompts* the words themselves, and those of upstreams, too.
     """
 
     format: Literal["text", "json"] = "text"
@@ -54,7 +57,8 @@ class Log:
         if isinstance(result, Result):
             line |= self._finished(result)
         if isinstance(error, Mapping):
-            line |= {"code": error.get("code"), "error": str(error.get("message"))[:500]}
+            code, message = str(error.get("code")), str(error.get("message"))
+            line |= {"code": code, "error": message[:500] if self.prompts else _ours(code, message)}
         return line
 
     def _finished(self, result: Result) -> dict[str, Any]:
@@ -77,6 +81,14 @@ class Log:
         if self.prompts:
             return {"prompt": encoded.decode()}
         return {"prompt_length": len(prompt), "prompt_hash": hashlib.sha256(encoded).hexdigest()[:16]}
+
+
+def _ours(code: str, message: str) -> str:
+    """Cut off what an upstream has said."""
+    kept = OURS.match(message) if FOREIGN.match(code) else None
+    if not kept or kept[0] == message:
+        return message[:500]
+    return f"{kept[0].rstrip()}{')' if '(HTTP' in kept[0] else ''} …"
 
 
 def _change(change: Change) -> str:
