@@ -60,6 +60,8 @@ def run(configuration: Configuration, announce: Callable[[str], None] = say) -> 
     except GatewayError as error:
         sys.stderr.write(f"cannot start: {error.message}\n")
         return 1
+    except asyncio.CancelledError:
+        return 0
 
 
 def _set_up_logging() -> None:
@@ -83,11 +85,11 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
     )
     listener = None
     try:
+        stop = _stop_signals(runtime, lambda: listener is not None)
         await runner.setup()
         most = most_connections(server.max_connections, runtime.settings.jobs.running)
         listener = await listen(runner, replace(server, max_connections=most))
         _spare_the_collector()
-        stop = _stop_signals(runtime)
         _announce(runtime, listener.sockets[0].getsockname()[1], announce)
         await stop.wait()
         await _drain(runtime)
@@ -99,13 +101,18 @@ async def _serve(configuration: Configuration, announce: Callable[[str], None]) 
     return 0
 
 
-def _stop_signals(runtime: Runtime) -> asyncio.Event:
-    """Give an event that the first signal sets; a second one gives up the jobs that still run."""
+def _stop_signals(runtime: Runtime, serving: Callable[[], bool]) -> asyncio.Event:
+    """Give an event that the first signal sets; a second one gives up the jobs that still run. Before anything is
+    served a signal ends the start."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
 
     def on_signal() -> None:
-        if stop.is_set():
+        if not serving() and starting:
+            log.info("stopping before the start was over")
+            starting.cancel()
+        elif stop.is_set():
             log.warning("stopping at once: %s", runtime.jobs.counts)
             runtime.jobs.abort()
         stop.set()

@@ -53,8 +53,9 @@ def effective(configuration: Configuration) -> Iterator[str]:
 
 def _recipe(configuration: Configuration, recipe: ModelSettings) -> Iterator[str]:
     for name in recipe.middlewares:
-        stages = ", ".join(getattr(configuration.components["middlewares"][name], "stages", ()))
-        yield f"middleware {_named(configuration, 'middlewares', [name])} around {stages or 'nothing'}"
+        stages = configuration.components["middlewares"][name].stages
+        around = stages if isinstance(stages, str) else ", ".join(stages)
+        yield f"middleware {_named(configuration, 'middlewares', [name])} around {around or 'nothing'}"
     for name in recipe.optimizers:
         yield f"optimizer {_named(configuration, 'optimizers', [name])}"
     for target in recipe.backends:

@@ -22,7 +22,7 @@ PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 """Printable ASCII without a space, a quote, a backslash or an equals sign: it can be read without quotes."""
 FOREIGN = re.compile(r"upstream_(?!unreachable)|content_policy_violation")
 """Codes of errors that end in the words of others, who may repeat the prompt."""
-OURS = re.compile(r"(?:\S+: )?[^(:]*+(?:\(HTTP \d{3})?")
+OURS = re.compile(r"""(?:\S+: )?(?:(?!\s['‘])[^(:"“«„`])*+(?:\(HTTP \d{3})?""")
 STARTED_AT_MOST = 10_000
 """Jobs whose start is remembered; of older ones the duration is not known."""
 
