@@ -1,14 +1,27 @@
 """What a plugin does wrong is its own fault: told by name, without a hang, a second status line or a second bill."""
 
 import asyncio
+import base64
 import json
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import pytest
 
-from gateway import Capabilities, Image, StorageDownError, StorageError, UnreachableError
+from gateway import (
+    Caller,
+    Capabilities,
+    Image,
+    RateLimitedError,
+    StorageDownError,
+    StorageError,
+    StoredPicture,
+    UnreachableError,
+    seal,
+)
 from tests.fake_upstream import png
 from tests.gateways import AUTHENTICATORS, start
 
@@ -52,7 +65,16 @@ class Rogue:
     gone: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def capabilities(self, model):
-        return Capabilities()
+        if self.does == "raise at capabilities":
+            raise RuntimeError("no idea")
+        odd = {"no capabilities": None, "a dict of capabilities": {"n": 1}, "odd sizes": Capabilities(sizes=("64x64",))}
+        return odd.get(self.does, Capabilities())
+
+    def health(self):
+        odd = {"a set of health": {1}, "health by numbers": {1: 2}, "half a letter of health": "\ud800"}
+        if self.does == "raise at health":
+            raise RuntimeError("no idea")
+        return odd.get(self.does, {"keys": 1, "usable": 0, "back": "soon"} if self.does == "odd keys" else {})
 
     async def generate(self, request, report):
         self.calls.append(request.prompt)
@@ -77,6 +99,13 @@ class Rogue:
             await self.gone.wait()
         if self.does == "cancel":
             raise asyncio.CancelledError
+        if self.does == "exit":
+            raise SystemExit(3)
+        if self.does == "half a letter":
+            report.noted("a cut emoji: \ud83d")
+            return [Image(GOOD, revised_prompt="a fox \ud83d")]
+        if self.does == "retry after a text":
+            raise RateLimitedError("slow down", retry_after="7")
         if self.does == "bad progress":
             report.progress("half", note=5)
         if self.does == "wild progress":
@@ -140,10 +169,15 @@ class Store:
     """A storage that does what *does* says."""
 
     does: str = "raise"
+    kept: object = field(init=False, default=None)
+    path = None
 
     async def put(self, meta, data):
         if self.does == "raise":
             raise RuntimeError("disk on fire")
+        if self.does == "break off":
+            self.kept = await seal(meta, data)
+            return self.kept
         if self.does == "cancel":
             raise asyncio.CancelledError
         if self.does == "full":
@@ -155,6 +189,18 @@ class Store:
     async def get(self, key):
         if self.does == "down":
             raise StorageDownError("down", retry_after=5)
+        if self.does == "raise":
+            raise RuntimeError("disk on fire")
+        if self.does == "break off":
+            return StoredPicture(self.kept, self)
+        return None
+
+    async def read(self):
+        return GOOD
+
+    async def stream(self, start, end):
+        yield GOOD[:20]
+        raise RuntimeError("disk on fire")
 
     async def delete(self, key):
         return False
@@ -165,6 +211,22 @@ class Store:
 
     async def sweep(self):
         raise RuntimeError("cannot sweep")
+
+
+@dataclass
+class Guard:
+    """An authenticator that does what *does* says."""
+
+    does: str = "models as a text"
+
+    async def authenticate(self, credentials):
+        if self.does == "exit":
+            raise SystemExit(1)
+        if self.does == "cancel":
+            raise asyncio.CancelledError
+        return {"models as a text": Caller("x", "z*"), "no name": Caller(""), "a name that is none": Caller(7)}[
+            self.does
+        ]
 
 
 @dataclass
@@ -184,6 +246,7 @@ TYPES = {
     "middlewares": {"around": Around},
     "optimizers": {"writer": Writer},
     "storages": {"store": Store},
+    "authenticators": {"guard": Guard},
     "observers": {"watcher": Watcher},
 }
 
@@ -225,7 +288,7 @@ def backend(gateway, name="one"):
 # Backends --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("does", [*lies(), "raise", "raise after sending", "bad progress", "cancel"])
+@pytest.mark.parametrize("does", [*lies(), "raise", "raise after sending", "bad progress", "cancel", "exit"])
 async def test_a_backend_that_breaks_its_promise_is_named(made, does):
     """The answer is an error in OpenAI's form, plain and streamed; the next call is served."""
     gateway = await made(does)
@@ -239,6 +302,54 @@ async def test_a_backend_that_breaks_its_promise_is_named(made, does):
     backend(gateway).does = "draw"
     gateway.runtime.router.breaker(gateway.runtime.recipes["m"].targets[0]).succeeded()
     assert (await gateway.draw()).status == 200
+
+
+@pytest.mark.parametrize("does", ["raise at capabilities", "no capabilities", "a dict of capabilities", "odd sizes"])
+async def test_a_backend_that_cannot_tell_what_it_can_takes_nothing_from_others(made, does):
+    """The list of models, the errors about other models and the next target stay what they are."""
+    gateway = await made(does, spare=True)
+    listed = await gateway.get("/v1/models")
+    edit = {"image": f"data:image/png;base64,{base64.b64encode(GOOD).decode()}", "prompt": "x"}
+    refused = await gateway.post("/v1/images/edits", edit)
+    drawn = await gateway.draw()
+    alone = await made(does)
+
+    assert (listed.status, refused.status, drawn.status) == (200, 400, 200)
+    assert refused.error["code"] == "edits_not_supported"
+    assert (await alone.draw()).error["code"] == "plugin_contract"
+    assert "one" in (await alone.draw()).error["message"]
+
+
+@pytest.mark.parametrize(
+    "does", ["raise at health", "a set of health", "health by numbers", "half a letter of health", "odd keys"]
+)
+async def test_odd_health_takes_nobody_from_the_load_balancer(made, does):
+    """It is told as unknown, and pictures are drawn, plain and streamed."""
+    gateway = await made(does)
+
+    assert (await gateway.get("/health")).status == 200
+    assert (await gateway.draw()).status == 200
+    assert "![" in (await gateway.chat("a fox", stream=True)).content()
+
+
+async def test_half_a_letter_loses_no_paid_picture(made):
+    """Upstreams cut emojis in two, and what is left cannot be written."""
+    gateway = await made("half a letter", more="jobs: {state: jobs.db}\n")
+    answer = await gateway.draw()
+    (job,) = gateway.runtime.jobs.all(Caller("ann"))
+
+    assert answer.status == 200
+    assert answer.json["data"][0]["revised_prompt"] == "a fox ?"
+    assert "a cut emoji: ?" in answer.json["gateway"]["receipt"]["notes"]
+    assert job.kept
+    await job.kept
+
+
+async def test_a_time_to_wait_may_be_a_text(made):
+    """As a header has it."""
+    answer = await (await made("retry after a text")).draw()
+
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
 
 
 async def test_progress_out_of_bounds_is_kept_within(made):
@@ -331,6 +442,40 @@ async def test_a_storage_that_fails_loses_no_paid_picture(made, monkeypatch, doe
     for answer in (link, chat):
         assert (answer.status, answer.error["code"]) == (503, "image_not_stored"), answer.text
         assert answer.headers["x-should-retry"] == "false"
+
+
+async def test_a_picture_that_breaks_off_never_looks_whole(made):
+    """No second answer is written into the bytes of the first."""
+    gateway = await made(storage="{use: store, does: break off}")
+    url = (await gateway.draw(response_format="url")).json["data"][0]["url"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(f"GET {urlsplit(url).path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    with suppress(ConnectionError):
+        answered = await asyncio.wait_for(reader.read(), 10)
+        head, _, body = answered.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert body == GOOD[:20]
+    writer.close()
+
+
+async def test_a_storage_that_fails_takes_no_picture_of_others(made):
+    """The one that has it is asked, too."""
+    gateway = await made(storage="{use: store, does: raise}, good: {use: memory}", model=", storage: good")
+    url = (await gateway.draw(response_format="url")).json["data"][0]["url"]
+
+    assert (await gateway.get(urlsplit(url).path)).status == 200
+    assert (await gateway.get("/image/" + "k" * 40)).status == 502
+
+
+@pytest.mark.parametrize("does", ["models as a text", "no name", "a name that is none", "exit", "cancel"])
+async def test_an_authenticator_that_breaks_its_promise_lets_nobody_in(made, does):
+    """A text of models would be patterns, letter by letter, and a star among them every model."""
+    gateway = await made()
+    gateway.runtime.authenticators = {"guard": Guard(does)}
+    answer = await gateway.draw()
+
+    assert answer.status == (503 if does in {"exit", "cancel"} else 500)
+    assert backend(gateway).calls == []
 
 
 async def test_an_optimizer_that_swallows_its_cancelling_brings_no_job_back(made):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -83,6 +86,30 @@ def start(tmp_path: Path):
             popen.stdout.close()
 
 
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run the real command with pipes of the test's, by a *shell* line in which it is ``$SERVE`` if there is one."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(more: str = "", shell: str = "", **pipes: Any) -> tuple[subprocess.Popen[str], str]:
+        port = free_port()
+        yaml = YAML.format(port=port, key=KEY, backend="demo", server="", more=more)
+        (tmp_path / "config.yaml").write_text(yaml)
+        command = ["/bin/sh", "-c", shell] if shell else [COMMAND, "serve"]
+        environ = {**os.environ, "SERVE": f"{COMMAND} serve"}
+        running.append(subprocess.Popen(command, cwd=tmp_path, env=environ, text=True, **pipes))
+        return running[-1], f"http://127.0.0.1:{port}"
+
+    yield run
+    for popen in running:
+        if popen.poll() is None:
+            popen.kill()
+        popen.wait(10)
+        for pipe in (popen.stdout, popen.stderr):
+            if pipe:
+                pipe.close()
+
+
 async def draw(session: aiohttp.ClientSession, base: str) -> int:
     body = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
     async with session.post(f"{base}/v1/images/generations", json=body) as answer:
@@ -125,6 +152,100 @@ async def test_a_stop_waits_for_every_running_job_and_says_503_meanwhile(start: 
     assert statuses == [200] * 20
     assert await ended(popen, 20) == 0
     assert len([path for path in (tmp_path / "pictures").rglob("*") if path.is_file()]) >= 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+async def test_a_terminal_that_closes_loses_no_picture(start: Start, number: signal.Signals) -> None:
+    """It says SIGHUP; a picture that is paid for comes all the same."""
+    popen, base = await asyncio.to_thread(start)
+    async with client() as session:
+        drawing = asyncio.ensure_future(draw(session, base))
+        await working(session, base, 1)
+        popen.send_signal(number)
+
+        assert await drawing == 200
+    assert await ended(popen, 20) == 0
+
+
+SLOW = """
+import asyncio
+from dataclasses import dataclass
+from gateway import hookimpl
+
+@dataclass
+class Slow:
+    async def __aenter__(self):
+        print("opening", flush=True)
+        await asyncio.sleep(30)
+
+    async def __aexit__(self, *_): ...
+
+    async def observe(self, event): ...
+
+@hookimpl
+def provide_observers():
+    return {"slow": Slow}
+"""
+
+
+async def test_a_signal_ends_a_start_that_takes_long(run: Start, tmp_path: Path) -> None:
+    """As process 1 of a container it would be ignored otherwise."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    popen, _ = run("plugins: [slow.py]\nobservers: {s: {use: slow}}", stdout=subprocess.PIPE)
+    assert popen.stdout
+    assert await asyncio.to_thread(popen.stdout.readline) == "opening\n"
+    popen.send_signal(signal.SIGTERM)
+
+    assert await ended(popen, 10) == 0
+
+
+@pytest.mark.parametrize("output", [">&-", "> /dev/full", "| true"], ids=["closed", "full", "broken"])
+async def test_it_serves_although_nobody_takes_its_banner(run: Start, output: str) -> None:
+    """A closed standard output, a full disk behind it, or a reader who has gone."""
+    line = f"{{ $SERVE & echo $! >&3; wait; }} {output}"
+    popen, base = run(shell=f"exec 3>&2; {line}", stderr=subprocess.PIPE)
+    assert popen.stderr
+    process = int(await asyncio.to_thread(popen.stderr.readline))
+    try:
+        assert await served(base)
+    finally:
+        os.kill(process, signal.SIGTERM)
+    await ended(popen, 20)
+
+
+async def served(base: str) -> bool:
+    """Wait until the gateway answers."""
+    async with client() as session:
+        for _ in range(100):
+            with suppress(aiohttp.ClientError):
+                async with session.get(f"{base}/health") as health:
+                    return health.status == 200
+            await asyncio.sleep(0.1)
+    return False
+
+
+async def test_a_log_that_nobody_reads_stops_nothing(run: Start) -> None:
+    """Neither calls nor the stop; what was not read is counted when somebody reads again."""
+    popen, base = run("observers: {log: {use: log}}", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert popen.stderr
+    fcntl.fcntl(popen.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    assert await served(base)
+    async with client() as session:
+        for _ in range(60):
+            assert await draw(session, base) == 200
+        os.set_blocking(popen.stderr.fileno(), False)
+        unread = popen.stderr.read()
+        assert await draw(session, base) == 200
+        await asyncio.sleep(0.2)
+        told = popen.stderr.read()
+        for _ in range(60):
+            assert await draw(session, base) == 200
+    popen.send_signal(signal.SIGTERM)
+
+    assert unread.count("outcome=finished") < 60
+    assert "lines of the log are missing" in told
+    assert "outcome=finished" in told
+    assert await ended(popen, 10) == 0
 
 
 async def test_a_drain_delay_keeps_the_port_open_without_any_job(start: Start) -> None:

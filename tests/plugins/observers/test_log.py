@@ -62,12 +62,41 @@ async def test_finished_job_is_one_line(caplog):
 
 async def test_text_is_readable(caplog):
     """Name and value, quoted only where needed."""
-    written = await lines(Log(), caplog, ACCEPTED, FAILED)
+    written = await lines(Log(prompts=True), caplog, ACCEPTED, FAILED)
 
     assert written == [
         'job=job-1 outcome=failed model=flux seconds=1.0 code=upstream_timeout error="cf: too slow\\nby far"'
     ]
     assert caplog.records[0].levelname == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        (
+            "upstream_rejected",
+            "up/m: rejected it (HTTP 400: no 'secret cat', please)",
+            "up/m: rejected it (HTTP 400) …",
+        ),
+        ("upstream_rejected", "up/a:1: your prompt 'secret cat' is bad", "up/a:1: your prompt …"),
+        ("content_policy_violation", "words instead of a picture: a secret cat?", "words instead of a picture …"),
+        ("content_policy_violation", "refused the content (secret cat)", "refused the content …"),
+        ("upstream_timeout", "up: too slow", "up: too slow"),
+        (
+            "upstream_unreachable",
+            "up: cannot be reached: refused (no route)",
+            "up: cannot be reached: refused (no route)",
+        ),
+        ("job_timeout", "no picture after 600 s: (the limit)", "no picture after 600 s: (the limit)"),
+    ],
+)
+async def test_an_upstream_s_words_are_told_only_with_prompts(caplog, code, message, told):
+    """They may repeat the prompt."""
+    failed = Event("job-1", 3, "failed", 11.0, {"error": {"code": code, "message": message}})
+    short, whole = [await lines(Log("json", prompts=asked), caplog, failed) for asked in (False, True)]
+
+    assert json.loads(short[0])["error"] == told
+    assert json.loads(whole[-1])["error"] == message
 
 
 async def test_prompt_is_told_only_when_asked_for(caplog):
