@@ -228,7 +228,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(run: Start) -> None:
     """Neither calls nor the stop; what was not read is counted when somebody reads again."""
     popen, base = run("observers: {log: {use: log}}", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert popen.stderr
-    fcntl.fcntl(popen.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    fcntl.fcntl(popen.stderr, fcntl.F_SETPIPE_SZ, 8192)
     assert await served(base)
     async with client() as session:
         for _ in range(60):
