@@ -47,7 +47,8 @@ class Claims:
     def find(self, caller: str, key: str | None, fingerprint: str, again: Again | None) -> Job | None:
         """Find the job that answers; raise `ConflictError` when the *key* was used for another body."""
         job = self._keys.get((caller, key)) if key else None
-        if job is None and again and fingerprint:
+        if again and fingerprint and not key:
+            # Who gives a key means by another key another wish, whatever its words.
             meant = self._meant if again.said else self._silently_meant
             job = meant((caller, fingerprint), again)
         if job is None:

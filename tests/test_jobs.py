@@ -643,6 +643,22 @@ async def test_a_retry_gets_the_picture_that_nobody_had() -> None:
     await jobs.drain(1)
 
 
+async def test_another_key_is_another_wish() -> None:
+    """Whatever became of the job of the same words."""
+    jobs = Jobs(Limits(), Gate(sends=True))
+    job = submit(jobs, fingerprint="f", key="one")
+    await settled()
+    with suppress(asyncio.CancelledError), jobs.reading(job):
+        raise asyncio.CancelledError
+
+    assert job.left
+    assert submit(jobs, fingerprint="f", key="two", again=SAID) is not job
+    assert submit(jobs, fingerprint="f", key="three", again=Again()) is not job
+    assert submit(jobs, fingerprint="f", key="one", again=Again()) is job
+    assert submit(jobs, fingerprint="f", again=Again()) is job
+    jobs.abort()
+
+
 async def test_a_retry_of_what_was_turned_away_is_a_new_job() -> None:
     """It has none, and means nobody else's; the next one means what it did."""
     jobs = Jobs(Limits(), at_once)
