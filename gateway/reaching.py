@@ -92,6 +92,11 @@ def _words(error: Exception, patience: float) -> str:
     if isinstance(error, TimeoutError):
         return f"does not answer within {patience:g} s"
     log.debug("while it was tried", exc_info=error)
+    return reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """Say why something failed, without the words of libraries: those may hold a password."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     return f"fails with {type(error).__name__}"

@@ -36,6 +36,7 @@ from gateway.names import stands_for
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
+from gateway.reaching import reason
 from gateway.registry import Registry
 from gateway.routing import Router, Target, keys_out, known_capabilities, resolve
 from gateway.settings import ModelSettings, Settings
@@ -135,7 +136,7 @@ class Runtime:
             if limit.expired():
                 raise UnavailableError(f"{name} could not be opened within {OPEN_TIMEOUT:g} s") from error
             log.exception("%s could not be opened", name)
-            raise UnavailableError(f"{name} could not be opened: {type(error).__name__}: {error}") from error
+            raise UnavailableError(f"{name} could not be opened: {reason(error)}") from error
 
     async def close(self) -> None:
         """Wait for running jobs (at most the configured time), then close what was opened."""

@@ -199,6 +199,26 @@ async def test_a_signal_ends_a_start_that_takes_long(run: Start, tmp_path: Path)
     assert await ended(popen, 10) == 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("PermissionError(13, 'Permission denied', '/srv/x')", "Permission denied: /srv/x"),
+        ("OSError(98, 'Address already in use')", "Address already in use"),
+        ("TimeoutError()", "fails with TimeoutError"),
+        ("ValueError('redis://:c4nary@h')", "fails with ValueError"),
+        ("SystemExit(3)", "fails with SystemExit"),
+    ],
+)
+async def test_what_cannot_be_opened_is_named(run: Start, tmp_path: Path, fault: str, said: str) -> None:
+    """It is not the port of the gateway that cannot be had, and the words of libraries may hold a password."""
+    (tmp_path / "slow.py").write_text(SLOW.replace("await asyncio.sleep(30)", f"raise {fault}"))
+    popen, _ = run("plugins: [slow.py]\nobservers: {s: {use: slow}}", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, errors = await asyncio.to_thread(popen.communicate, None, 20)
+
+    assert popen.returncode == 1
+    assert errors.rstrip().endswith(f"cannot start: observers.s could not be opened: {said}")
+
+
 @pytest.mark.parametrize("output", [">&-", "> /dev/full", "| true"], ids=["closed", "full", "broken"])
 async def test_it_serves_although_nobody_takes_its_banner(run: Start, output: str) -> None:
     """A closed standard output, a full disk behind it, or a reader who has gone."""
