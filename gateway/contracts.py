@@ -6,7 +6,7 @@ before the first request and closed at shutdown.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -159,7 +159,8 @@ class Middleware(Protocol):
     another key now. It never waits.
     """
 
-    stages: tuple[Stage, ...]
+    @property
+    def stages(self) -> Collection[Stage]: ...
 
     async def around(self, stage: Stage, work: Work, proceed: Proceed) -> Work:
         """Call ``await proceed(work)`` once and return what it gives, changed or not; or answer alone; or raise."""

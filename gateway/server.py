@@ -163,10 +163,13 @@ def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> N
     if not runtime.settings.proxy.keys:
         log.info("there are no proxy.keys: signed links are off%s", _proxied(runtime.settings.proxy.hosts))
     announce(f"Image Gateway is ready on {base}  (models: {listed(runtime.settings.models)})")
-    keys = [getattr(component, "generated", None) for component in runtime.authenticators.values()]
-    key = next((key for key in keys if key), None)
+    made = [component for component in runtime.authenticators.values() if getattr(component, "generated", None)]
+    key: str | None = getattr(made[0], "generated", None) if made else None
     if key:
-        announce(f"API key (made at the first start, kept for the next): {key!s}")
+        kept = (
+            "made at the first start, kept for the next" if getattr(made[0], "kept", True) else "for this start alone"
+        )
+        announce(f"API key ({kept}): {key!s}")
     model = runtime.settings.default_model or next(iter(runtime.settings.models), "MODEL")
     announce(
         "Try it:\n"

@@ -161,8 +161,10 @@ class PictureMeta:
 class Body(Protocol):
     """The bytes of a stored picture, whole or in part."""
 
-    path: Path | None
-    """A file that holds exactly the bytes, for sendfile; None elsewhere."""
+    @property
+    def path(self) -> Path | None:
+        """A file that holds exactly the bytes, for sendfile; None elsewhere."""
+        ...
 
     async def read(self) -> bytes: ...
 

@@ -157,6 +157,14 @@ def test_a_broken_promise_is_refused_by_name(tmp_path: Path, text: str, said: st
     assert message.startswith(f"plugin mine ({tmp_path / 'mine.py'}): ")
 
 
+def test_a_frozen_middleware_is_one(tmp_path: Path):
+    """Its stages need not be a field that can be set."""
+    body = "stages = ('job',)\n    async def around(self, stage, work, proceed): ..."
+    text = providing("middlewares", body).replace("@dataclass\n", "@dataclass(frozen=True)\n")
+
+    assert found(plugin(tmp_path, text)).types["middlewares"]["a"]
+
+
 def test_all_missing_methods_are_named_at_once(tmp_path: Path):
     """A storage without four of its methods is four lines."""
     text = providing("storages", "async def put(self, meta, data): ...")

@@ -100,6 +100,7 @@ class ApiKeys:
     keys: Annotated[tuple[Key, ...], BeforeValidator(_entries, json_schema_input_type=Entries)] = field(repr=False)
     file: Path = Path(".image-gateway/key")
     generated: Secret | None = field(init=False, default=None, repr=False)
+    kept: bool = field(init=False, default=True, repr=False)
     clock: Callable[[], float] = field(init=False, default=time.time, repr=False)
     _entries: tuple[Entry, ...] = field(init=False, default=(), repr=False)
     _asked: Key | None = field(init=False, default=None, repr=False)
@@ -118,7 +119,7 @@ class ApiKeys:
 
     async def __aenter__(self) -> ApiKeys:
         if self._asked is not None and self.generated is None:
-            self.generated = await asyncio.to_thread(_kept_or_new, self.file)
+            self.generated, self.kept = await asyncio.to_thread(_kept_or_new, self.file)
             self._entries += (_entry(replace(self._asked, key=self.generated)),)
         return self
 
@@ -159,12 +160,13 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _kept_or_new(file: Path) -> Secret:
-    """Read the key that an earlier start kept, or make and keep one; without a writable place it is not kept."""
+def _kept_or_new(file: Path) -> tuple[Secret, bool]:
+    """Read the key that an earlier start kept, or make and keep one; say whether it is kept, for which there must be a
+    place that can be written."""
     try:
         kept = file.read_text("utf-8").strip() if file.exists() else ""
         if kept:
-            return Secret(kept)
+            return Secret(kept), True
         key = Secret(PREFIX + secrets.token_urlsafe(32))
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
@@ -176,7 +178,7 @@ def _kept_or_new(file: Path) -> Secret:
                 new.replace(file)
             else:
                 # Of two that start at once one is the first, and both have its key.
-                os.link(new, file)
+                _link(new, file)
         except FileExistsError:
             key = Secret(file.read_text("utf-8").strip())
         finally:
@@ -185,7 +187,18 @@ def _kept_or_new(file: Path) -> Secret:
         key = Secret(PREFIX + secrets.token_urlsafe(32))
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         log.warning("%s cannot be used (%s); the generated API key lasts until the next start", file, reason)
-    return key
+        return key, False
+    return key, True
+
+
+def _link(new: Path, file: Path) -> None:
+    """Let *file* be *new*; raise `FileExistsError` if it is there, as far as the file system can tell."""
+    try:
+        os.link(new, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        new.replace(file)
 
 
 @hookimpl

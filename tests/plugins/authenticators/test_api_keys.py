@@ -1,12 +1,14 @@
 """Callers by API key."""
 
 import ast
+import asyncio
 import hashlib
 import logging
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_type_hints
+from unittest.mock import Mock
 
 import pytest
 from gateway_plugins.authenticators import api_keys
@@ -189,6 +191,19 @@ async def test_nothing_is_generated_before_the_start(tmp_path):
         assert await caller(keys, "generate") is None
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+async def test_two_that_start_at_once_have_one_key(tmp_path, monkeypatch, links):
+    """The first one's, which is also the one that the file keeps; nothing else is left beside it."""
+    if not links:
+        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+    both = [ApiKeys(keys=("generate",), file=tmp_path / "key") for _ in range(16 if links else 1)]
+    await asyncio.gather(*(each.__aenter__() for each in both))
+
+    assert {each.generated for each in both} == {(tmp_path / "key").read_text().strip()}
+    assert all(each.kept for each in both)
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 async def test_empty_file_is_no_key(tmp_path):
     """A start that died before writing leaves no open door."""
     (tmp_path / "key").write_text("\n")
@@ -202,6 +217,7 @@ async def test_unwritable_place_is_told(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING):
         async with ApiKeys(keys=("generate",), file=tmp_path / "file" / "key") as keys:
+            assert not keys.kept
             assert await caller(keys, keys.generated)
 
     assert "lasts until the next start" in caplog.text
