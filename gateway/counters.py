@@ -49,7 +49,8 @@ def current(limit: Calendar, now: float, known: tuple[int, int, int] | None) -> 
     A clock that was put back a little, over midnight, must not grant a budget twice.
     """
     start, end = limit.window(now)
-    return known if known and (known[0] == start or start < known[0] <= now + SET_BACK) else (start, end, 0)
+    back = min(SET_BACK, end - start)
+    return known if known and (known[0] == start or start < known[0] <= now + back) else (start, end, 0)
 
 
 def month_start(year: int, month: int) -> int:

@@ -163,7 +163,8 @@ class Jobs:
             yield job
             gone = False
         except GatewayError:
-            gone = False
+            # Now it has been told, and may be tried anew.
+            gone = job.untold = False
             raise
         finally:
             if timer and reader:
@@ -172,7 +173,7 @@ class Jobs:
             job.readers -= 1
             if not job.readers:
                 if job.done:
-                    job.left = job.left if gone else None
+                    job.left = time.time() if gone else None
                     self._lighten(job)
                 elif job.attached and not job.sent:
                     self.cancel(job)

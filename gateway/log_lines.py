@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+from contextlib import suppress
 from typing import TextIO
 
 PIECE = 4096
@@ -48,6 +49,17 @@ class ReadyHandler(logging.Handler):
 def make_handler(stream: TextIO | None) -> logging.Handler:
     """Give the handler for *stream*: one that never waits if it is a file of the system, else the usual one."""
     try:
-        return ReadyHandler(stream.fileno()) if stream else logging.NullHandler()
+        return ReadyHandler(_own(stream.fileno())) if stream else logging.NullHandler()
     except (OSError, AttributeError):
         return logging.StreamHandler(stream)
+
+
+def _own(descriptor: int) -> int:
+    """Open a terminal once more, so that writing to it does not wait: it is ready for a byte, and not for a line.
+
+    The descriptor that is there is shared with the shell, whose own writing must go on waiting.
+    """
+    if os.isatty(descriptor):
+        with suppress(OSError):
+            return os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return descriptor

@@ -90,16 +90,19 @@ def may_follow(url: object, base_url: str, domain: str) -> bool:
 async def _ask(
     check: Callable[[], Awaitable[Found | None]], every: float, wake: asyncio.Event | None, patience: int
 ) -> Found:
-    failures = 0
+    failures, left_alone = 0, 0.0
     while True:
         pause = every
         try:
             found = await check()
             failures = 0
         except PASSING as error:
-            failures += 1
+            now = asyncio.get_running_loop().time()
+            # What asks to be left alone for longer than anybody waits here has not failed again until then.
+            failures += now >= left_alone
             if failures > patience:
                 raise
+            left_alone = max(left_alone, now + (error.retry_after or 0))
             wanted = max(every * 2 ** (failures - 1), error.retry_after or 0)
             found, pause = None, max(min(wanted, LONGEST), every)
         if found is not None:

@@ -59,7 +59,9 @@ end
 local known = redis.call('HMGET', KEYS[1], 'window', 'used', 'ends')
 local window, used = tonumber(known[1] or 0), 0
 -- A clock that was put back a little has not made its window new.
-if window > first and window <= now + 3600 and known[3] then first, ends = window, tonumber(known[3]) end
+if window > first and window <= now + math.min(3600, ends - first) and known[3] then
+  first, ends = window, tonumber(known[3])
+end
 if window == first then used = tonumber(known[2]) end
 if used + count > tonumber(ARGV[2]) then return {used, ends - now, first} end
 redis.call('HSET', KEYS[1], 'window', first, 'used', used + count, 'ends', ends)

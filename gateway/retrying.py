@@ -32,7 +32,7 @@ def retry_after(answer: Answer, now: float | None = None) -> float | None:
 def until_reset(answer: Answer, now: float | None = None) -> float | None:
     """Read when the limit that is used up is whole again (``x-ratelimit-reset…``), within 1 s and a day, or None."""
     now = time.time() if now is None else now
-    resets = [_span(text, now) for text in _resets(answer)]
+    resets = [seconds for text in _resets(answer) if (seconds := _span(text, now)) is not None]
     return min(max(*resets, 1.0), DAY) if resets else None
 
 
@@ -46,15 +46,17 @@ def _resets(answer: Answer) -> list[str]:
     ]
 
 
-def _span(text: str, now: float) -> float:
-    """Read seconds, ``6m0s``, or a moment since 1970; 0 for what is none of these."""
+def _span(text: str, now: float) -> float | None:
+    """Read seconds, ``6m0s``, or a moment since 1970; None for what is none of these."""
     try:
         number = float(text)
     except ValueError:
-        found = SPAN.fullmatch(text)
-        return sum(float(part or 0) * scale for part, scale in zip(found.groups(), SCALE, strict=True)) if found else 0
+        found = SPAN.fullmatch(text) if text else None
+        if found is None:
+            return None
+        return sum(float(part or 0) * scale for part, scale in zip(found.groups(), SCALE, strict=True))
     if not math.isfinite(number):
-        return 0
+        return None
     moment = number / 1000 if number >= MILLISECONDS else number
     return moment - now if number >= MOMENT else number
 

@@ -108,19 +108,23 @@ def _stop_signals(runtime: Runtime, serving: Callable[[], bool]) -> asyncio.Even
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
+        again = stop.is_set()
+        stop.set()
+        if again and number == signal.SIGHUP:
+            # A terminal that closes may say it twice: once itself, and once when the shell in it ends.
+            return
         if not serving() and starting:
             log.info("stopping before the start was over")
             starting.cancel()
-        elif stop.is_set():
+        elif again:
             log.warning("stopping at once: %s", runtime.jobs.counts)
             runtime.jobs.abort()
-        stop.set()
 
     # A terminal that closes says SIGHUP; under nohup it says nothing.
     hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
     for number in (signal.SIGTERM, signal.SIGINT, *hangup):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     return stop
 
 

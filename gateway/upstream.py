@@ -133,7 +133,8 @@ class Upstream:
                 return self._judge(answer)
             except BadKeyError as error:
                 self.keys.drop(key)
-                log.warning("an upstream refused a key: %s", error.message)
+                # In no words of its own: it may repeat the prompt.
+                log.warning("an upstream refused a key (%d)", answer.status)
                 last = last or error
             except (RateLimitedError, AllowanceError) as error:
                 self._rest(key, error)

@@ -145,6 +145,19 @@ async def test_a_clock_that_is_put_back_grants_nothing_twice(tmp_path: Path, kin
     await counters.close()
 
 
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_a_minute_is_no_hour_for_a_clock_that_is_put_back(tmp_path: Path, kind: str) -> None:
+    """Nobody waits longer than two windows."""
+    now = [month_start(2027, 1) + 3599.0]
+    made = {"memory": MemoryCounters, "file": lambda clock: FileCounters(tmp_path / "c.db", clock=clock)}
+    counters = await opened(made[kind](lambda: now[0]))
+    await counters.take("ann", 2, Calendar(2, "minute"))
+    now[0] -= 58 * 60
+
+    assert (await counters.take("ann", 1, Calendar(2, "minute"))).wait == 0
+    await counters.close()
+
+
 @pytest.mark.parametrize("limit", [Rate(2, 60), Calendar(2, "day"), Calendar(2, "month")])
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_a_clock_that_was_far_ahead_locks_nobody_out(tmp_path: Path, kind: str, limit: Rate | Calendar) -> None:

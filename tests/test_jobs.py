@@ -643,6 +643,51 @@ async def test_a_retry_gets_the_picture_that_nobody_had() -> None:
     await jobs.drain(1)
 
 
+async def test_a_failure_that_was_told_late_is_told_once() -> None:
+    """After that it may be tried anew, and hides no other job: neither by its key nor by its body."""
+    faults: list[GatewayError] = [BusyUpstreamError("busy")]
+    gate = asyncio.Event()
+
+    async def work(job: Job) -> Result:
+        job.sending()
+        if faults:
+            raise faults.pop()
+        await gate.wait()
+        return result()
+
+    jobs = Jobs(Limits(), work)
+    failed = submit(jobs, fingerprint="f", key="k")
+    await settled()
+    failed.untold = True
+    assert submit(jobs, fingerprint="f", key="k", again=SAID) is failed
+    with suppress(GatewayError), jobs.reading(failed):
+        await failed.wait()
+    drawn = submit(jobs, fingerprint="f", key="k", again=Again())
+    await settled()
+    with suppress(asyncio.CancelledError), jobs.reading(drawn):
+        raise asyncio.CancelledError
+
+    assert drawn is not failed
+    assert submit(jobs, fingerprint="f", again=SAID) is drawn
+    gate.set()
+    await jobs.drain(1)
+
+
+async def test_who_is_cut_while_the_answer_is_written_has_not_had_it() -> None:
+    """The picture is done and paid for; whoever asks again gets it."""
+    jobs = Jobs(Limits(), at_once)
+    job = submit(jobs, fingerprint="f")
+    with suppress(ConnectionError), jobs.reading(job):
+        await job.wait()
+        raise ConnectionResetError
+
+    assert submit(jobs, fingerprint="f", again=Again()) is job
+    with jobs.reading(job):
+        await job.wait()
+    assert submit(jobs, fingerprint="f", again=Again()) is not job
+    await jobs.drain(1)
+
+
 async def test_another_key_is_another_wish() -> None:
     """Whatever became of the job of the same words."""
     jobs = Jobs(Limits(), Gate(sends=True))

@@ -64,6 +64,14 @@ async def test_no_answer_makes_the_next_question_wait_for_ever(monkeypatch: pyte
     assert await poll(job.check, every=0, deadline=5) == "done"
 
 
+async def test_who_asks_to_be_left_alone_has_not_failed_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    """A job that is paid for is not given up because its vendor wants to be asked later."""
+    monkeypatch.setattr(polling, "LONGEST", 0.001)
+    job = Job(*[RateLimitedError("r", retry_after=60.0) for _ in range(30)], "done")
+
+    assert await poll(job.check, every=0, deadline=5) == "done"
+
+
 async def test_too_many_failures_end_it_without_a_second_job():
     """The last failure is raised, but says that the job was sent and must not be made elsewhere."""
     job = Job(*[BusyUpstreamError("b") for _ in range(9)])

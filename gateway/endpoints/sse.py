@@ -91,6 +91,8 @@ async def open_stream(
             await _tell(stream, error, request[REQUEST_ID], done_mark)
         except (ConnectionError, TimeoutError):
             log.info("the reader of a stream left")
+            # Whoever waits around this must know that the answer was not heard.
+            raise
         except Exception:
             log.exception("the stream of request %s failed", request[REQUEST_ID])
             fault = GatewayError("an internal error; the gateway's log names it by the request id")

@@ -164,6 +164,8 @@ def _kept_or_new(file: Path) -> tuple[Secret, bool]:
     """Read the key that an earlier start kept, or make and keep one; say whether it is kept, for which there must be a
     place that can be written."""
     try:
+        # A link may lead to a volume that outlives this machine.
+        file = file.resolve()
         kept = file.read_text("utf-8").strip() if file.exists() else ""
         if kept:
             return Secret(kept), True
@@ -174,13 +176,14 @@ def _kept_or_new(file: Path) -> tuple[Secret, bool]:
             opened.write(f"{key}\n")
         try:
             if file.exists():
-                # There, and empty: nobody else is about to write it.
-                new.replace(file)
+                # There, and empty: nobody else is about to write it, and it may be mounted at this very place.
+                file.write_text(f"{key}\n")
+                file.chmod(0o600)
             else:
                 # Of two that start at once one is the first, and both have its key.
                 _link(new, file)
         except FileExistsError:
-            key = Secret(file.read_text("utf-8").strip())
+            key = Secret(file.read_text("utf-8").strip() or key)
         finally:
             new.unlink(missing_ok=True)
     except (OSError, UnicodeDecodeError) as error:

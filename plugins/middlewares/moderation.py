@@ -70,7 +70,7 @@ class Moderation:
             if self.on_failure == "closed":
                 message = f"the prompt could not be checked ({error.message}), so nothing was drawn"
                 raise UnavailableError(message, code="moderation_unavailable", retry_after=5) from error
-            log.warning("job %s: the prompt was not moderated: %s", work.job, error.message)
+            log.warning("job %s: the prompt was not moderated: %s", work.job, error.code)
             return work.noted(f"the prompt was not moderated: {error.message}")
         if flagged:
             raise RefusedError(f"the prompt was refused by the content policy ({', '.join(flagged)})", param="prompt")

@@ -20,7 +20,7 @@ WRITTEN = {"prompt", "negative_prompt", "user"}
 SHORT = 40
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 """Printable ASCII without a space, a quote, a backslash or an equals sign: it can be read without quotes."""
-FOREIGN = re.compile(r"upstream_(?!unreachable)|content_policy_violation")
+FOREIGN = re.compile(r"upstream_(?!unreachable)|content_policy_violation|moderation_unavailable")
 """Codes of errors that end in the words of others, who may repeat the prompt."""
 OURS = re.compile(r"""(?:\S+: )?(?:(?!\s['‘])[^(:"“«„`])*+(?:\(HTTP \d{3})?""")
 STARTED_AT_MOST = 10_000

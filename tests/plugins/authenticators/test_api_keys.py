@@ -204,6 +204,19 @@ async def test_two_that_start_at_once_have_one_key(tmp_path, monkeypatch, links)
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "not there yet"])
+async def test_a_link_to_a_volume_leads_there(tmp_path, there):
+    """The key lies where it outlives the machine, and the link stays one."""
+    (tmp_path / "volume").mkdir()
+    if there:
+        (tmp_path / "volume" / "key").touch()
+    (tmp_path / "key").symlink_to(tmp_path / "volume" / "key")
+    async with ApiKeys(keys=("generate",), file=tmp_path / "key") as keys:
+        assert (tmp_path / "volume" / "key").read_text().strip() == keys.generated
+        assert (tmp_path / "key").is_symlink()
+        assert keys.kept
+
+
 async def test_empty_file_is_no_key(tmp_path):
     """A start that died before writing leaves no open door."""
     (tmp_path / "key").write_text("\n")
