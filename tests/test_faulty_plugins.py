@@ -311,13 +311,14 @@ async def test_a_backend_that_cannot_tell_what_it_can_takes_nothing_from_others(
     listed = await gateway.get("/v1/models")
     edit = {"image": f"data:image/png;base64,{base64.b64encode(GOOD).decode()}", "prompt": "x"}
     refused = await gateway.post("/v1/images/edits", edit)
-    drawn = await gateway.draw()
+    drawn = await gateway.draw(size="512x512")
     alone = await made(does)
 
     assert (listed.status, refused.status, drawn.status) == (200, 400, 200)
     assert refused.error["code"] == "edits_not_supported"
-    assert (await alone.draw()).error["code"] == "plugin_contract"
-    assert "one" in (await alone.draw()).error["message"]
+    told = (await alone.draw(size="512x512")).error
+    assert told["code"] == "plugin_contract"
+    assert "one" in told["message"]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,10 @@ async def test_a_stop_waits_for_every_running_job_and_says_503_meanwhile(start: 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 async def test_a_terminal_that_closes_loses_no_picture(start: Start, number: signal.Signals) -> None:
     """It says SIGHUP; a picture that is paid for comes all the same."""
+    # Under nohup the tests ignore it, and so would what they start.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     popen, base = await asyncio.to_thread(start)
+    signal.signal(signal.SIGHUP, before)
     async with client() as session:
         drawing = asyncio.ensure_future(draw(session, base))
         await working(session, base, 1)

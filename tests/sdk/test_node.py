@@ -80,7 +80,7 @@ async def test_the_node_sdk_edits_streams_and_uses_the_image_tool(installed_sdk,
     assert told["streamed"] == [["image_edit.partial_image", PNG], ["image_edit.completed", PNG]]
     assert told["broken"] == [400, "invalid_image", "image"]
     assert (await gateway.get(told["varied"].removeprefix(gateway.base))).body.startswith(bytes.fromhex(PNG))
-    assert told["answered"] == ["completed", 1, "completed", PNG, ""]
+    assert told["answered"] == ["completed", 1, "completed", PNG, "Here is the picture."]
     assert told["steps"][0] == "response.created"
     assert told["steps"].count("response.image_generation_call.partial_image") == 2
     assert told["steps"][-2:] == ["response.output_item.done", "response.completed"]
