@@ -175,15 +175,15 @@ def _kept_or_new(file: Path) -> tuple[Secret, bool]:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(f"{key}\n")
         try:
-            if file.exists():
-                # There, and empty: nobody else is about to write it, and it may be mounted at this very place.
+            # Of two that start at once one is the first, and both have its key.
+            _link(new, file)
+        except FileExistsError:
+            if kept := file.read_text("utf-8").strip():
+                key = Secret(kept)
+            else:
+                # Nobody else is about to write it, and it may be mounted at this very place.
                 file.write_text(f"{key}\n")
                 file.chmod(0o600)
-            else:
-                # Of two that start at once one is the first, and both have its key.
-                _link(new, file)
-        except FileExistsError:
-            key = Secret(file.read_text("utf-8").strip() or key)
         finally:
             new.unlink(missing_ok=True)
     except (OSError, UnicodeDecodeError) as error:
