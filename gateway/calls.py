@@ -16,6 +16,8 @@ from gateway.options import Secret
 LOOKS_SECRET = re.compile(
     r"(?i)(?:\bbearer\s+\S+|\b(?:sk|pk|rk|hf|r8|xai|key|token|api[-_]?key)[-_:=]\s?[\w*.…-]{6,}|\b[\w-]{32,}\b)"
 )
+EVENTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How the lines of server-sent events begin; the last is a comment."""
 SAFE_NAME = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 
@@ -75,6 +77,11 @@ class Answer:
     def media_type(self) -> str:
         """The declared type, lower case and without parameters; a claim, not a fact."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is a stream of server-sent events, whatever it was declared as."""
+        return self.body.startswith(EVENTS)
 
     def json(self) -> Any:
         """Parse the body whatever type it was declared as; raise `BrokenAnswerError` when it is not JSON."""

@@ -11,7 +11,7 @@ from io import BytesIO
 
 import aiohttp
 
-from gateway.calls import Answer, Outgoing, one_line
+from gateway.calls import EVENTS, Answer, Outgoing, one_line
 from gateway.contracts import Report
 from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, UnreachableError, UpstreamTimeoutError
@@ -33,7 +33,7 @@ SHORT, TELLING = 2**16, 8
 """Bytes up to which an answer is words and no picture; letters from which a key cannot be a part of other words."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
-SIGNS = (b"{", b"[", b"data:", b"event:", b"id:", b"retry:", b":")
+SIGNS = (b"{", b"[", *EVENTS)
 
 Watch = Callable[[bytes], None]
 

@@ -9,12 +9,10 @@ import orjson
 
 from gateway import Answer, value_at
 
-EVENTS = (b"data:", b"event:", b"id:", b"retry:", b":")
-
 
 def completion_of(answer: Answer) -> Any:
     """Parse *answer*; raise `BrokenAnswerError` if it is neither JSON nor a stream of it."""
-    return _folded(answer.body) if answer.body.startswith(EVENTS) else answer.json()
+    return _folded(answer.body) if answer.is_stream else answer.json()
 
 
 def _folded(stream: bytes) -> dict[str, Any]:

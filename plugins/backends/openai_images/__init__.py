@@ -143,7 +143,7 @@ class OpenAIImages:
                 raise
             report.noted(f"the stream of pictures broke off: {error.message}")
             return came
-        if stream is not None and answer.body.startswith((b"event:", b"data:", b"id:", b"retry:", b":")):
+        if stream is not None and answer.is_stream:
             return stream.finished()
         return await pictures_in(answer, self._dialect.answers, report)
 
