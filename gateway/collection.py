@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.contracts import Storage
-from gateway.deadline import within
-from gateway.errors import NotFoundError, StorageDownError, StorageError
+from gateway.errors import NotFoundError, StorageError
+from gateway.storage_calls import delete, get, put
 from gateway.values import PictureMeta, StoredPicture
-
-log = logging.getLogger(__name__)
-
-LOOK_TIMEOUT = 60.0
-"""Seconds after which a storage that is asked for a picture is passed over; those of ours have shorter limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +36,10 @@ async def find_picture(storages: Iterable[Storage], key: str) -> StoredPicture |
     trouble: StorageError | None = None
     for storage in storages:
         try:
-            if found := await within(LOOK_TIMEOUT, storage.get(key)):
+            if found := await get(storage, key):
                 return found
         except StorageError as error:
             trouble = trouble or error
-        except TimeoutError:
-            trouble = trouble or StorageDownError("the storage took too long", retry_after=2)
-        except Exception:
-            log.exception("a storage failed")
-            trouble = trouble or StorageError("the storage failed by a fault of its own; see the gateway's log")
     if trouble:
         raise trouble
     return None
@@ -72,7 +61,7 @@ async def all_pictures(storages: Mapping[str, Storage], owner: str | None) -> As
 
 async def delete_everywhere(storages: Iterable[Storage], key: str) -> bool:
     """Delete a picture from every storage; a storage that fails is told after all were asked."""
-    gone = await asyncio.gather(*(storage.delete(key) for storage in storages), return_exceptions=True)
+    gone = await asyncio.gather(*(delete(storage, key) for storage in storages), return_exceptions=True)
     for outcome in gone:
         if isinstance(outcome, BaseException):
             raise outcome
@@ -95,7 +84,7 @@ async def move(source: Storage, target: Storage) -> AsyncIterator[Moved]:
 
 
 async def _move_one(source: Storage, target: Storage, key: str) -> Moved:
-    found = await source.get(key)
+    found = await get(source, key)
     if found is None:
         return Moved(key, "gone")
     data = await found.body.read()
@@ -103,19 +92,19 @@ async def _move_one(source: Storage, target: Storage, key: str) -> Moved:
         return Moved(key, "failed", "it is damaged where it lies; left there")
     ends = math.inf if found.meta.expires is None else found.meta.expires
     if not await _holds(target, found.meta):
-        await target.put(replace(found.meta, expires=ends), data)
+        await put(target, replace(found.meta, expires=ends), data)
         if not await _holds(target, found.meta):
             return Moved(key, "failed", "it did not come back unharmed; left where it was")
-    await source.delete(key)
+    await delete(source, key)
     if not await _holds(target, found.meta):
         # One is a tier of the other, or both names mean one place.
-        await target.put(replace(found.meta, expires=ends), data)
+        await put(target, replace(found.meta, expires=ends), data)
         return Moved(key, "failed", "the two storages keep their pictures in one place; it was put back")
     return Moved(key, "moved")
 
 
 async def _holds(storage: Storage, meta: PictureMeta) -> bool:
-    found = await storage.get(meta.key)
+    found = await get(storage, meta.key)
     return found is not None and hashlib.sha256(await found.body.read()).hexdigest() == meta.sha256
 
 

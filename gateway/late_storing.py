@@ -18,7 +18,8 @@ from gateway.job import RECORD_TIMEOUT, Job, changed
 from gateway.jobs import Jobs
 from gateway.pictures import is_alive
 from gateway.spool import Spool, Spooled
-from gateway.storing import NOT_STORED, put
+from gateway.storage_calls import put
+from gateway.storing import NOT_STORED
 from gateway.values import Caller, Picture, PictureMeta, Result
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gateway.contracts import Middleware, Storage, Work
-from gateway.deadline import is_stopped, within
-from gateway.errors import PictureTooLargeError, PluginError, StorageDownError, StorageError
+from gateway.errors import PictureTooLargeError, StorageDownError, StorageError
 from gateway.job import Job
+from gateway.storage_calls import get, put
 from gateway.values import Image, Picture, PictureMeta
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ STORE_TRIES = (0.0, 0.3, 1.5)
 """Seconds before each try to store a picture that was paid for."""
 STORE_TIMEOUT = 40.0
 """Seconds that a job waits for a storage that hangs; the storages of ours have shorter limits of their own."""
-LATE_TIMEOUT = 120.0
-"""The same when nobody waits any more."""
 NOT_STORED = "the picture was not stored: "
 """What begins the receipt's note of a picture that no storage has."""
 
@@ -66,28 +64,6 @@ async def store_again(work: Work, storage: Storage, middlewares: Iterable[Middle
     return replace(work, pictures=tuple(pictures))
 
 
-async def put(storage: Storage, meta: PictureMeta, data: bytes, seconds: float = LATE_TIMEOUT) -> PictureMeta:
-    """Try once to store a picture; whatever ails the storage is raised as a `StorageError` kind."""
-    try:
-        kept = await within(seconds, storage.put(meta, data))
-    except StorageError:
-        raise
-    except TimeoutError:
-        raise StorageDownError("the storage took too long") from None
-    except asyncio.CancelledError as error:
-        if is_stopped():
-            raise
-        log.error("the storage was cancelled by a fault of its own")
-        raise StorageError("the storage was cancelled by a fault of its own; see the gateway's log") from error
-    except Exception as error:
-        log.exception("the storage failed")
-        raise StorageError("the storage failed by a fault of its own; see the gateway's log") from error
-    if not isinstance(kept, PictureMeta):
-        log.error("the storage returned %s instead of a PictureMeta", type(kept).__name__)
-        raise StorageError("the storage broke its contract; see the gateway's log", code=PluginError.code)
-    return kept
-
-
 def forget(middlewares: Iterable[Middleware], key: str, instead: Picture | None = None) -> None:
     """Tell the middlewares that remember pictures that the one under *key* is no more, or has become *instead*."""
     for middleware in middlewares:
@@ -126,7 +102,7 @@ async def _restored(picture: Picture, storage: Storage, middlewares: Iterable[Mi
         return picture
     old = picture.meta.key
     try:
-        if old and await storage.get(old):
+        if old and await get(storage, old):
             return picture
     except StorageError:
         # Nobody knows whether it is there; most probably it is.

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.collection import find_picture, outer
 from gateway.errors import (
     AllowanceError,
     BadKeyError,
@@ -132,12 +133,11 @@ async def picture_bytes(request: web.Request, picture: Picture) -> bytes:
     runtime = request.app[RUNTIME]
     if picture.spooled and (data := await runtime.late.read(picture.planned)):
         return data
-    for storage in runtime.storages.values():
-        # What has just left the spool lies under the key that was planned.
-        found = await storage.get(picture.meta.key or picture.planned)
-        if found:
-            return await found.body.read()
-    raise _gone(picture)
+    # What has just left the spool lies under the key that was planned.
+    found = await find_picture(outer(runtime.storages), picture.meta.key or picture.planned)
+    if found is None:
+        raise _gone(picture)
+    return await found.body.read()
 
 
 def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

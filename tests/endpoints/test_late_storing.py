@@ -367,3 +367,16 @@ async def test_a_real_store_that_dies_and_comes_back(aiohttp_server: Any, tmp_pa
         assert len(painter(gateway).requests) == 3
     finally:
         server.kill()
+
+
+async def test_bytes_come_from_whichever_storage_has_them(aiohttp_server: Any, tmp_path: Path) -> None:
+    """A storage in trouble hides no picture that another one has from whoever claims its job again."""
+    storages = "storages: {frail: {use: frail}, pictures: {use: memory, ttl: 600}}\n"
+    config = holding(storages=storages, model=", storage: pictures")
+    gateway = await start(aiohttp_server, config, tmp_path, types=TYPES)
+    painter(gateway).free.set()
+    cast("Frail", gateway.runtime.storages["frail"]).trouble = StorageDownError("the store is down")
+
+    answers = [await gateway.post(PATH, DRAW, headers=KEY) for _ in range(2)]
+
+    assert [base64.b64decode(answer.json["data"][0]["b64_json"]) for answer in answers] == [PICTURE] * 2
