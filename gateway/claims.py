@@ -126,7 +126,7 @@ class Claims:
         for job in self._bodies.get(body, ()):
             if _is_left(job) and job.left and now - job.left < max(LEFT_WINDOW, again.told):
                 return job
-            if job.ended is None or not _is_repeated(job):
+            if not again.told or job.ended is None or not _is_repeated(job):
                 continue
             if now - max(job.ended, job.asked) < again.told and now - job.ended < RETRY_WINDOW + again.told:
                 job.asked = now
