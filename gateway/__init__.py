@@ -44,6 +44,7 @@ from gateway.errors import (
     UpstreamTimeoutError,
 )
 from gateway.hookspecs import hookimpl
+from gateway.images import image_of, whole_images
 from gateway.imaging import inspect
 from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_body import ObjectBody, ProvenBody
@@ -214,6 +215,7 @@ __all__ = [
     "finish",
     "fit_words",
     "hookimpl",
+    "image_of",
     "inspect",
     "is_alive",
     "is_key",
@@ -244,5 +246,6 @@ __all__ = [
     "unpack_meta",
     "unpack_small",
     "value_at",
+    "whole_images",
     "without_thoughts",
 ]

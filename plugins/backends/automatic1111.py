@@ -32,6 +32,7 @@ from gateway import (
     decode,
     hookimpl,
     repaint_mask,
+    whole_images,
 )
 
 ACCEPTS: Mapping[str, Any] = {
@@ -137,7 +138,10 @@ class Automatic1111:
         seeds, first = _told(body.get("info"))
         # A grid may come before the pictures, and control maps after them.
         texts = images[first if first < len(images) else 0 :][: request.n]
-        return [Image(await decode(text), seed=_at(seeds, place)) for place, text in enumerate(texts)]
+        drawn, broken = await whole_images(_image(text, _at(seeds, place)) for place, text in enumerate(texts))
+        for each in broken:
+            report.noted(f"a picture is missing: {each.message}")
+        return drawn
 
     @contextlib.asynccontextmanager
     async def _watched(self, report: Report) -> AsyncIterator[None]:
@@ -163,7 +167,7 @@ class Automatic1111:
                     report.progress(done)
                 if isinstance(preview, str) and preview and preview != shown:
                     shown = preview
-                    report.partial(Image(await decode(preview)))
+                    report.partial(await _image(preview))
             except GatewayError:
                 continue  # the picture itself does not depend on what is told meanwhile
 
@@ -185,6 +189,10 @@ def _told(info: object) -> tuple[list[Any], int]:
         return [], 0
     seeds, first = (told.get("all_seeds"), told.get("index_of_first_image")) if isinstance(told, dict) else (None, 0)
     return seeds if isinstance(seeds, list) else [], first if isinstance(first, int) and first > 0 else 0
+
+
+async def _image(text: str, seed: int | None = None) -> Image:
+    return Image(await decode(text), seed=seed)
 
 
 def _at(seeds: list[Any], place: int) -> int | None:

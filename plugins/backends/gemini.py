@@ -36,6 +36,7 @@ from gateway import (
     hookimpl,
     model_path,
     one_line,
+    whole_images,
 )
 
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
@@ -132,24 +133,14 @@ class Gemini:
         if usage := _usage(body.get("usageMetadata")):
             report.used(usage)
         if _is_imagen(request.model):
-            return await _whole(_predictions(body), request.n)
-        return await _whole(_drawn(body), 1)
+            images, _ = await whole_images(map(_image, _predictions(body)), request.n)
+        else:
+            images, _ = await whole_images(map(_image, _drawn(body)), 1)
+        return images
 
 
-async def _whole(texts: list[str], n: int) -> list[Image]:
-    """Decode the first *n* of *texts* that are whole; a broken one does not spoil the others, which are paid for."""
-    found: list[Image] = []
-    broken: list[BrokenAnswerError] = []
-    for text in texts:
-        try:
-            found.append(Image(await decode(text)))
-        except BrokenAnswerError as error:
-            broken.append(error)
-        if len(found) == n:
-            break
-    if not found:
-        raise broken[0]
-    return found
+async def _image(text: str) -> Image:
+    return Image(await decode(text))
 
 
 def _is_imagen(model: str) -> bool:

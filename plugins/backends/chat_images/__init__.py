@@ -24,12 +24,13 @@ from gateway import (
     as_data_url,
     classify,
     classify_told,
-    decode,
     hookimpl,
+    image_of,
     one_line,
     read_usage,
     unpack,
     value_at,
+    whole_images,
 )
 
 from .folding import completion_of
@@ -119,14 +120,9 @@ async def _picture(answer: Answer, report: Report) -> Image:
     parts = content if isinstance(content, list) else []
     words = content if isinstance(content, str) else "\n".join(texts_of(parts))
     sources = [*in_list(message.get("images")), *in_list(parts), *in_output(parsed.get("output")), *in_text(words)]
-    broken: list[BrokenAnswerError] = []
-    for source in dict.fromkeys(sources):
-        try:
-            return await _image(source)
-        except BrokenAnswerError as error:
-            broken.append(error)
-    if broken:
-        raise broken[0]
+    found, _ = await whole_images(map(image_of, dict.fromkeys(sources)), 1)
+    if found:
+        return found[0]
     refusal = message.get("refusal")
     whole = refusal if isinstance(refusal, str) and refusal else words
     said = one_line(whole, answer.secrets)
@@ -165,12 +161,6 @@ def _judge(answer: Answer) -> GatewayError | None:
         return None
     error = value_at(parsed, ("error",)) or value_at(parsed, ("choices", 0, "error"))
     return classify_told(answer, error, otherwise=502) if error else None
-
-
-async def _image(source: str) -> Image:
-    if source.startswith(("https://", "http://")):
-        return Image(url=source)
-    return Image(data=await decode(source))
 
 
 @hookimpl

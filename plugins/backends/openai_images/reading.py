@@ -13,13 +13,14 @@ from gateway import (
     NotAnImageError,
     RefusedError,
     Report,
-    decode,
     error_code,
     error_words,
+    image_of,
     is_picture,
     is_refusal,
     read_usage,
     unpack,
+    whole_images,
 )
 
 BLOCKED = (("respect_moderation", False), ("is_image_safe", False))
@@ -50,37 +51,33 @@ async def pictures_in(answer: Answer, places: tuple[str, ...], report: Report) -
 async def _all(parsed: Any, places: tuple[str, ...], answer: Answer, report: Report) -> list[Image]:
     """Give what is whole of the first place that holds pictures; one that is broken does not spoil the others."""
     blocked = False
-    broken: list[BrokenAnswerError] = []
+    complaint: BrokenAnswerError | None = None
     for place in places:
-        images = []
-        for value, owner in _values(parsed, steps_of(place)):
-            if _blocked(owner):
-                blocked = True
-            elif isinstance(value, str) and value:
-                try:
-                    images.append(_described(await image_of(value), owner, parsed))
-                except BrokenAnswerError as error:
-                    broken.append(error)
+        values = list(_values(parsed, steps_of(place)))
+        blocked = blocked or any(_blocked(owner) for _, owner in values)
+        free = [(value, owner) for value, owner in values if isinstance(value, str) and value and not _blocked(owner)]
+        try:
+            images, broken = await whole_images(_image(value, owner, parsed) for value, owner in free)
+        except BrokenAnswerError as error:
+            complaint = complaint or error
+            continue
         if images:
             for each in broken if place == places[0] else ():
                 report.noted(f"a picture is missing: {each.message}")
             return images
-    if broken:
-        raise broken[0]
+    if complaint:
+        raise complaint
     return _none(answer, blocked)
+
+
+async def _image(value: str, owner: Any, parsed: Any) -> Image:
+    return _described(await image_of(value), owner, parsed)
 
 
 def tell_usage(parsed: Any, report: Report) -> None:
     """Tell the tokens that an answer or an event says it used, if it does."""
     if isinstance(parsed, Mapping) and (usage := read_usage(parsed.get("usage"))):
         report.used(usage)
-
-
-async def image_of(value: str) -> Image:
-    """Make an image of a URL, a data URL or base64."""
-    if value.startswith(("https://", "http://")):
-        return Image(url=value)
-    return Image(data=await decode(value))
 
 
 def _none(answer: Answer, blocked: bool) -> list[Image]:

@@ -118,6 +118,18 @@ async def test_no_pictures_are_a_broken_answer(images: Any):
             await draw(backend, ASKED)
 
 
+async def test_a_broken_picture_does_not_spoil_the_others():
+    """The rest keep their own seeds, and the receipt says that one is missing."""
+    told = Told()
+    async with open_vendor("automatic1111") as (fake, backend):
+        texts = [fake.encoded(), "%%", fake.encoded()]
+        fake.result = {"images": texts, "info": json.dumps({"all_seeds": [5, 6, 7]})}
+        made = await draw(backend, ImageRequest("a cat", n=3), told)
+
+    assert made == [Image(PICTURE, seed=5), Image(PICTURE, seed=7)]
+    assert told.notes == ["a picture is missing: answered a picture that is not valid base64"]
+
+
 async def test_progress_and_previews_are_told_meanwhile():
     """Asked for beside the call; the same preview is shown once."""
     told = Watched(3)
