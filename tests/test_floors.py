@@ -46,7 +46,7 @@ FLOORS: dict[str, str] = {
 
 SHARED_BY_ENDPOINTS = (
     "answers body chat_body fields image_answers inputs job_answers paging patience picture_fields pieces sending sse "
-    "submitting"
+    "submitting waiting"
 )
 """What endpoints may take from each other's floor; an endpoint itself is imported by the app alone."""
 

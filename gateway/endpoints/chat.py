@@ -21,7 +21,8 @@ from gateway.endpoints.body import read_json
 from gateway.endpoints.chat_body import Form, parse_chat, read_form
 from gateway.endpoints.patience import patience_for
 from gateway.endpoints.sse import FIRST_STEP, Stream, open_stream
-from gateway.endpoints.submitting import claimed, explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit
+from gateway.endpoints.waiting import waited
 from gateway.errors import GatewayError, RefusedError
 from gateway.job import Job
 from gateway.runtime import RUNTIME, Runtime

@@ -17,7 +17,8 @@ from gateway.endpoints.fields import bool_field, choice_field, describe, prompt_
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.inputs import MOST_INPUTS, check_mask, checked_image, input_images
 from gateway.endpoints.picture_fields import image_request
-from gateway.endpoints.submitting import claimed, explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit
+from gateway.endpoints.waiting import waited
 from gateway.errors import BodyTooLargeError, RequestError, SlowBodyError
 from gateway.runtime import RUNTIME
 from gateway.settings import Server

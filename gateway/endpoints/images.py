@@ -9,7 +9,8 @@ from gateway.endpoints.body import read_json
 from gateway.endpoints.fields import bool_field, choice_field, prompt_field
 from gateway.endpoints.image_answers import answer_pictures, stream_pictures
 from gateway.endpoints.picture_fields import image_request, with_ratio_of_prompt
-from gateway.endpoints.submitting import explained, submit, waited
+from gateway.endpoints.submitting import explained, submit
+from gateway.endpoints.waiting import waited
 from gateway.runtime import RUNTIME
 
 FORMS = ("url", "b64_json")

@@ -14,7 +14,7 @@ from gateway.endpoints.job_answers import event_json, job_json
 from gateway.endpoints.paging import page_limit
 from gateway.endpoints.pieces import pieces
 from gateway.endpoints.sse import open_stream
-from gateway.endpoints.submitting import whole_answer
+from gateway.endpoints.waiting import whole_answer
 from gateway.errors import ConflictError, NotFoundError, RequestError
 from gateway.job import Job
 from gateway.runtime import RUNTIME

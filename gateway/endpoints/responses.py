@@ -15,7 +15,8 @@ from gateway.endpoints.pieces import pieces
 from gateway.endpoints.responses_answers import Response, drawn_items
 from gateway.endpoints.responses_body import ResponsesCall, parse_responses
 from gateway.endpoints.responses_stream import stream_response
-from gateway.endpoints.submitting import claimed, explained, submit, waited
+from gateway.endpoints.submitting import claimed, explained, submit
+from gateway.endpoints.waiting import waited
 from gateway.errors import GoneError, ModelNotFoundError, RequestError, StorageError
 from gateway.names import resolve
 from gateway.runtime import RUNTIME, Runtime
