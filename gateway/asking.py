@@ -13,7 +13,7 @@ from gateway.deadline import is_stopped
 from gateway.decoding import is_picture
 from gateway.errors import BrokenAnswerError, GatewayError, PluginError, UpstreamError
 from gateway.places import Waiter
-from gateway.routing import Target
+from gateway.targets import Target
 from gateway.usage import Usage, is_usage
 from gateway.values import Image, ImageRequest, Size, sound
 

@@ -9,7 +9,7 @@ from gateway.asking import Telling
 from gateway.errors import GatewayError
 from gateway.negotiate import Plan
 from gateway.receipt import Attempt, Change, Receipt
-from gateway.routing import Target, estimate
+from gateway.targets import Target, estimate
 from gateway.values import Image, Size
 
 

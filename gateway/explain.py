@@ -9,8 +9,8 @@ from yarl import URL
 from gateway.calls import Outgoing
 from gateway.negotiate import asked, strict_complaint
 from gateway.receipt import Change
-from gateway.routing import Target, estimate
 from gateway.runtime import Runtime
+from gateway.targets import Target, estimate
 from gateway.values import Caller, ImageRequest
 
 PLAIN = {"accept", "cancel-after", "content-type", "prefer", "api-version"}

@@ -28,8 +28,9 @@ from gateway.imaging import inspected
 from gateway.negotiate import Plan
 from gateway.places import Places
 from gateway.retouch import finish
-from gateway.routing import Router, Target, estimate
+from gateway.routing import Router
 from gateway.settings import ModelSettings
+from gateway.targets import Target, estimate
 from gateway.values import Image, ImageRequest
 
 log = logging.getLogger(__name__)

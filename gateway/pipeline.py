@@ -18,10 +18,10 @@ from gateway.job import Job
 from gateway.negotiate import asked
 from gateway.prompt import clean_text
 from gateway.receipt import Receipt
-from gateway.routing import Target
 from gateway.settings import ModelSettings
 from gateway.storing import store as store_pictures
 from gateway.storing import store_again
+from gateway.targets import Target
 from gateway.values import Image, Result
 
 log = logging.getLogger(__name__)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.breaker import FAILURES, Breaker
-from gateway.capabilities import Capabilities
-from gateway.care import health_of
-from gateway.contracts import Backend
 from gateway.errors import (
     AllowanceError,
     BadKeyError,
@@ -26,71 +23,13 @@ from gateway.errors import (
     UnavailableError,
     UpstreamError,
 )
-from gateway.names import resolve
 from gateway.negotiate import Plan, negotiate, score, strict_complaint
-from gateway.settings import Fit, TargetSettings
-from gateway.values import ImageRequest, Size
-
-__all__ = ["Breaker", "Route", "Router", "Target", "estimate", "resolve"]
+from gateway.targets import Target
+from gateway.values import ImageRequest
 
 log = logging.getLogger(__name__)
 
 KEYS_OUT = (AllowanceError, BadKeyError, RateLimitedError)
-
-ASSUMED = Size(1024, 1024)
-"""What a picture is reckoned as when nobody knows its size."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """One way to serve a model: *backend* asked for the upstream's *model*; *route* is what rests when it fails."""
-
-    name: str
-    backend_name: str
-    backend: Backend = field(repr=False)
-    model: str = ""
-    weight: float = 1
-    fit: Fit = "crop"
-    price: float | None = None
-    price_per_megapixel: float | None = None
-    route: str = ""
-
-    @classmethod
-    def of(cls, entry: TargetSettings, backend: Backend, fit: Fit = "crop") -> Target:
-        """Make a target as the YAML has it; *fit* is the model's own, for a target without one."""
-        name = _name(entry.backend, entry.model)
-        return cls(
-            name,
-            entry.backend,
-            backend,
-            entry.model,
-            entry.weight,
-            entry.fit or fit,
-            entry.price,
-            entry.price_per_megapixel,
-            route=name,
-        )
-
-    def matching(self, matched: str) -> Target:
-        """Give the target for what a wildcard matched; all of them share one *route*."""
-        model = self.model.replace("*", matched)
-        return replace(self, name=_name(self.backend_name, model), model=model)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the upstream model can do, as far as the backend knows now; raise `PluginError` if it cannot tell."""
-        try:
-            found = self.backend.capabilities(self.model)
-        except Exception as error:
-            log.exception("backend %s cannot tell its capabilities", self.name)
-            raise PluginError(f"{self.name}: the plugin cannot tell its capabilities; see the gateway's log") from error
-        if not isinstance(found, Capabilities):
-            raise PluginError(f"{self.name}: capabilities() must return Capabilities, not {type(found).__name__}")
-        return found
-
-
-def _name(backend: str, model: str) -> str:
-    return f"{backend}/{model}" if model else backend
 
 
 @dataclass(frozen=True)
@@ -279,36 +218,3 @@ def _counts(target: Target, error: BaseException | None) -> bool:
         # Its keys rest, and come back at a time that is known; nobody has asked the upstream anything.
         return False
     return not isinstance(error, UpstreamError) or error.retryable or error.status >= 500
-
-
-def known_capabilities(targets: Iterable[Target]) -> Iterator[Capabilities]:
-    """Give what the targets can do, without those whose plugins cannot tell."""
-    for target in targets:
-        with suppress(PluginError):
-            yield target.capabilities
-
-
-def keys_out(target: Target) -> UpstreamError | None:
-    """Give the error that a call would end in because no key of the target's backend can be used now, or None.
-
-    It is read from the backend's health, where it counts its keys, if it has any.
-    """
-    found = health_of(target.backend)
-    if not isinstance(found, Mapping) or not found.get("keys") or found.get("usable"):
-        return None
-    back = found.get("back")
-    if not isinstance(back, int | float) or not back:
-        return None
-    if found.get("refused") == found["keys"]:
-        return BadKeyError(f"{target.name}: every key was refused; give it new ones", sent=False)
-    words = f"{target.name}: every usable key rests; the first is back in {back} s"
-    return RateLimitedError(words, sent=False, retry_after=float(back))
-
-
-def estimate(target: Target, plan: Plan, unpaid: int = 0) -> float | None:
-    """Reckon what the plan costs without its *unpaid* pictures, in the currency of the prices; None without a price."""
-    if target.price is None and target.price_per_megapixel is None:
-        return None
-    size = plan.request.size or target.capabilities.native or plan.size or ASSUMED
-    each = (target.price or 0) + (target.price_per_megapixel or 0) * size.pixels / 10**6
-    return round(each * (sum(plan.calls) - unpaid), 9)

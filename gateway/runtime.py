@@ -32,17 +32,18 @@ from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
 from gateway.late_storing import LAST_TRY, LateStoring
 from gateway.memory import make_memory
-from gateway.names import stands_for
+from gateway.names import resolve, stands_for
 from gateway.observing import Observing
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
 from gateway.reaching import reason
 from gateway.registry import Registry
-from gateway.routing import Router, Target, keys_out, known_capabilities, resolve
+from gateway.routing import Router
 from gateway.settings import ModelSettings, Settings
 from gateway.spool import Spool
 from gateway.state import make_records
 from gateway.storing import forget
+from gateway.targets import Target, keys_out, known_capabilities
 from gateway.values import Caller, Credentials, ImageRequest, Result
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ FLOORS: dict[str, str] = {
         "tasks texts torn_requests transforms troubles tuning upstream validation verdict yaml_source"
     ),
     "public face": "__init__",
-    "jobs and plugins": "admission claims finished job job_records jobs registry routing",
+    "jobs and plugins": "admission claims finished job job_records jobs registry routing targets",
     "pipeline and configuration": (
         "asking collection config drawn generation late_storing pipeline reaching schema storing"
     ),

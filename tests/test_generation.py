@@ -32,8 +32,9 @@ from gateway.errors import (
 from gateway.fetch import Fetcher
 from gateway.generation import Generation
 from gateway.places import Places
-from gateway.routing import Router, Target
+from gateway.routing import Router
 from gateway.settings import Fetch, ModelSettings, TargetSettings
+from gateway.targets import Target
 from gateway.usage import Usage
 from gateway.values import Caller, Image, ImageRequest, Size
 from tests.fake_upstream import FakeUpstream, png

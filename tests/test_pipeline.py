@@ -28,8 +28,9 @@ from gateway.generation import Generation
 from gateway.job import Job
 from gateway.pipeline import Pipeline, Recipe
 from gateway.places import Places
-from gateway.routing import Router, Target
+from gateway.routing import Router
 from gateway.settings import Fetch, ModelSettings, TargetSettings
+from gateway.targets import Target
 from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Result, StoredPicture
 from tests.fake_upstream import png
 

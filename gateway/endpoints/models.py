@@ -11,8 +11,8 @@ from aiohttp import web
 
 from gateway.endpoints.answers import CALLER, json_response
 from gateway.errors import ModelNotFoundError
-from gateway.routing import Target, known_capabilities
 from gateway.runtime import RUNTIME, Runtime
+from gateway.targets import Target, known_capabilities
 from gateway.values import Caller
 
 CREATED = 1_760_000_000
