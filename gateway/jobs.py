@@ -20,17 +20,14 @@ from gateway.errors import (
     UnavailableError,
     UpstreamTimeoutError,
 )
-from gateway.fairness import Shelf
 from gateway.finished import Finished, remembered_error
 from gateway.job import Job, deleted, without_bytes
 from gateway.memory import Memory
 from gateway.settings import Jobs as Limits
+from gateway.unstored import Unstored
 from gateway.values import Caller, Event, ImageRequest, Result
 
 log = logging.getLogger(__name__)
-
-UNSTORED = 256 * 2**20
-"""Bytes of pictures that no storage has, kept in memory until their callers have claimed them or newer ones come."""
 
 IN_HAND = {"generated", "storing", "stored"}
 KEEPING = 60.0
@@ -61,7 +58,7 @@ class Jobs:
         self._admission = Admission(limits, self.memory, self._start)
         self._claims = Claims()
         self._finished = Finished(limits.keep)
-        self._unstored: Shelf[Job] = Shelf()
+        self._unstored = Unstored()
         self._aborted = asyncio.Event()
         self._aside = self._step_aside, self._step_back
 
@@ -130,7 +127,7 @@ class Jobs:
     def amend(self, job: Job, result: Result) -> None:
         """Let a finished job tell what has become of its pictures since."""
         job.result = result
-        self._unstored.take(job)
+        self._unstored.settle(job)
         if not job.readers:
             self._lighten(job)
         if job.id in self._jobs:
@@ -307,24 +304,8 @@ class Jobs:
     def _forget_old(self) -> None:
         for job in self._finished.surplus(time.time()):
             del self._jobs[job.id]
-            self._unstored.take(job)
-            _give_up(job, "its job is forgotten")
+            self._unstored.give_up(job, "its job is forgotten")
             self._claims.forget(job)
 
     def _lighten(self, job: Job) -> None:
-        """Let go of a finished job's pixels; what no storage has is kept for a claim, as far as there is room."""
-        left = job.forget_bytes()
-        if left and job.id in self._jobs and job not in self._unstored:
-            self._unstored.put(job, job.caller.name, left)
-            while self._unstored.weight > UNSTORED:
-                given_up = self._unstored.surplus()
-                self._unstored.take(given_up)
-                _give_up(given_up, "its memory is needed")
-
-
-def _give_up(job: Job, why: str) -> None:
-    """Let go of all bytes of a job, and say so if a picture is nowhere any more."""
-    lost = job.has_lost
-    job.forget_bytes(all_of_them=True)
-    if job.has_lost and not lost:
-        log.error("job %s: its picture is lost: no storage has taken it, and %s", job.id, why)
+        self._unstored.lighten(job, keep=job.id in self._jobs)

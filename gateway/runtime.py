@@ -12,16 +12,14 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.abilities import unable
+from gateway.authenticating import authenticate
 from gateway.care import care, health_of, is_failing, is_out_of_keys
 from gateway.config import Configuration
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
-from gateway.deadline import is_stopped, within
 from gateway.derive import DerivedCache
 from gateway.errors import (
-    AuthenticationError,
     GatewayError,
     PermissionError_,
-    PluginError,
     RequestError,
     UnavailableError,
 )
@@ -48,7 +46,6 @@ from gateway.values import Caller, Credentials, ImageRequest, Result
 
 log = logging.getLogger(__name__)
 
-AUTHENTICATION_TIMEOUT = 10.0
 DECODED_AT_ONCE = 2
 """Pictures of callers that are decoded side by side: of the largest allowed each takes 200 MB."""
 OPEN_TIMEOUT = 60.0
@@ -151,30 +148,8 @@ class Runtime:
         await self._stack.aclose()
 
     async def authenticate(self, credentials: Credentials) -> Caller:
-        """Ask the authenticators in order; raise `AuthenticationError` when none knows the caller."""
-        for name, authenticator in self.authenticators.items():
-            try:
-                caller = await within(AUTHENTICATION_TIMEOUT, authenticator.authenticate(credentials))
-            except TimeoutError:
-                log.error("authenticator %s did not answer in %g s", name, AUTHENTICATION_TIMEOUT)
-                raise UnavailableError("the caller's key could not be checked in time; try again") from None
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
-                own_fault = not (isinstance(error, asyncio.CancelledError) and is_stopped())
-                if isinstance(error, AuthenticationError | PermissionError_) or not own_fault:
-                    raise
-                log.exception("authenticator %s failed", name)
-                raise UnavailableError("the caller's key could not be checked; try again") from error
-            if isinstance(caller, Caller):
-                return _sound_caller(name, caller)
-            if caller is not None:
-                log.error("authenticator %s returned %s instead of a Caller or None", name, type(caller).__name__)
-                raise PluginError(f"authenticator {name!r} must return a Caller or None")
-        raise AuthenticationError(
-            "no valid API key; send it as 'Authorization: Bearer KEY'"
-            if credentials.token is None
-            # OpenAI's own words: by them litellm tells this error from other invalid requests.
-            else "Incorrect API key provided: it is not valid here"
-        )
+        """Say who a caller is; raise `AuthenticationError` when no authenticator knows."""
+        return await authenticate(self.authenticators, credentials)
 
     def resolve(self, name: str | None, caller: Caller) -> Resolved:
         """Find the recipe for the name asked, or raise `ModelNotFoundError` naming those the caller may use."""
@@ -304,14 +279,3 @@ def make_runtime(configuration: Configuration) -> Runtime:
 
 
 RUNTIME = web.AppKey("runtime", Runtime)
-
-
-def _sound_caller(authenticator: str, caller: Caller) -> Caller:
-    """Refuse a caller whose models are a text: its letters would be patterns, and a star among them opens all."""
-    if caller.models is not None and not isinstance(caller.models, tuple):
-        message = f"authenticator {authenticator!r}: Caller.models must be a tuple or None"
-        log.error("%s, not %s", message, type(caller.models).__name__)
-        raise PluginError(message)
-    if not isinstance(caller.name, str) or not caller.name:
-        raise PluginError(f"authenticator {authenticator!r}: Caller.name must be a text that is not empty")
-    return caller

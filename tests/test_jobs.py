@@ -25,9 +25,10 @@ from gateway.errors import (
 )
 from gateway.finished import Finished
 from gateway.job import Job
-from gateway.jobs import UNSTORED, Jobs, Run
+from gateway.jobs import Jobs, Run
 from gateway.receipt import Receipt
 from gateway.settings import Jobs as Limits
+from gateway.unstored import UNSTORED
 from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Result
 
 ANN, BOB = Caller("ann"), Caller("bob")

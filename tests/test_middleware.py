@@ -189,7 +189,7 @@ models: {{demo: {{backends: [{{backend: here}}]}}}}
 )
 async def test_a_broken_authenticator_lets_nobody_in(aiohttp_server, tmp_path, monkeypatch, what, status):
     """None is a 401; an exception or silence is a 503; anything but a Caller is a fault of the plugin."""
-    monkeypatch.setattr("gateway.runtime.AUTHENTICATION_TIMEOUT", 0.05)
+    monkeypatch.setattr("gateway.authenticating.AUTHENTICATION_TIMEOUT", 0.05)
     gateway = await start(aiohttp_server, guarded_by(what), tmp_path, types={"authenticators": {"says": Says}})
 
     answer = await gateway.get(MODELS)

@@ -14,7 +14,7 @@ import pytest
 from gateway_plugins.storages.memory import Memory
 
 from gateway.errors import PictureTooLargeError, StorageDownError, StorageError, StorageFullError
-from gateway.jobs import UNSTORED
+from gateway.unstored import UNSTORED
 from gateway.values import Caller, PictureMeta, StoredPicture
 from tests.contract import check
 from tests.gateways import Answered, Gateway, start

@@ -95,7 +95,7 @@ async def test_what_has_no_room_in_memory_is_not_lost(
     begin: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its bytes come from the spool, for whoever asks and for the storage."""
-    monkeypatch.setattr("gateway.jobs.UNSTORED", 0)
+    monkeypatch.setattr("gateway.unstored.UNSTORED", 0)
     gateway = await begin()
     assert not_stored(await gateway.post(PATH, URL, headers=KEY))
     identity = (await gateway.post(PATH, DRAW, headers={"Prefer": "respond-async"})).json["id"]
