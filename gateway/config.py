@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from gateway.components import component_types, make_components, section
 from gateway.conditions import Names, drop_unwanted, heed_checks, name_models, without
-from gateway.contracts import Stage
-from gateway.document import Document, Steps
+from gateway.document import Document
 from gateway.errors import ConfigError
 from gateway.hints import known_words
 from gateway.references import check_presence, check_prices, check_references, unused
-from gateway.registry import ComponentType, Registry, discover
+from gateway.registry import Registry, discover
 from gateway.settings import KINDS, ModelSettings, Settings
-from gateway.validation import InvalidError, anchored, option_hints, options_type, validate
+from gateway.validation import InvalidError, anchored, option_hints, validate
 from gateway.yaml_source import FILE_LIMIT, read_yaml
 
 PRESETS = "gateway_presets"
-STAGES = frozenset(get_args(Stage))
-COMPONENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 MODEL_NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 
 
@@ -124,12 +122,12 @@ def settings_of(document: Document, registry: Registry) -> Configuration:
         if key not in known:
             document.complain((key,), f"unknown key; {known_words(key, known)}", key=True)
     settings = _settings(document)
-    names = {kind: list(_section(document, kind)) for kind in KINDS}
+    names = {kind: list(section(document, kind)) for kind in KINDS}
     check_presence(document, names)
     check_references(document, settings, names, dropped)
     whole, settings = settings, _in_use(document, settings, dropped)
-    types = {kind: _types(document, registry, kind) for kind in KINDS}
-    components = {kind: _components(document, kind, types[kind], names[kind]) for kind in KINDS}
+    types = {kind: component_types(document, registry, kind) for kind in KINDS}
+    components = {kind: make_components(document, kind, types[kind], names[kind]) for kind in KINDS}
     check_prices(document, whole, components["middlewares"], dropped)
     if document.complaints:
         raise ConfigError(document.lines())
@@ -162,7 +160,7 @@ def _settings(document: Document) -> Settings:
             continue
     recipe = get_args(option_hints(Settings)["models"])[1]
     models = {}
-    for name, value in _section(document, "models").items():
+    for name, value in section(document, "models").items():
         steps = ("models", name)
         if not MODEL_NAME.fullmatch(name):
             document.complain(steps, "a model's name is 1 to 200 characters without control characters", key=True)
@@ -201,97 +199,3 @@ def _unmet(document: Document, recipe: ModelSettings) -> list[str]:
 
 def _named(names: Collection[str]) -> str:
     return f" (empty here: {', '.join(names)})" if names else ""
-
-
-def _section(document: Document, name: str) -> dict[str, Any]:
-    section = document.tree.get(name)
-    if isinstance(section, dict):
-        return section
-    complaint = "expected a mapping of names, as in name: {use: …}" if name in KINDS else "expected a mapping of names"
-    if section is not None and not document.has_complaint((name,)):
-        document.complain((name,), complaint)
-    return {}
-
-
-def _types(document: Document, registry: Registry, kind: str) -> dict[str, ComponentType]:
-    """Find the type of each component of *kind*; those without are complained of."""
-    types = {}
-    for name, spec in _section(document, kind).items():
-        steps = (kind, name)
-        if not COMPONENT_NAME.fullmatch(name):
-            document.complain(steps, "a component's name is 1 to 64 letters, digits, _ . -", key=True)
-        if not isinstance(spec, dict) or not isinstance(spec.get("use"), str):
-            if not document.is_broken((*steps, "use")):
-                known = ", ".join(sorted(registry.types[kind])) or "none are known here"
-                document.complain(steps, f"expected {{use: TYPE, …}}; types: {known}")
-        elif spec["use"] in registry.types[kind]:
-            types[name] = registry.types[kind][spec["use"]]
-        elif not document.is_broken((*steps, "use")):
-            document.complain((*steps, "use"), registry.unknown(kind, spec["use"]))
-    return types
-
-
-def _components(
-    document: Document, kind: str, types: Mapping[str, ComponentType], names: Collection[str]
-) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, type_ in types.items():
-        try:
-            made[name] = _component(document, (kind, name), type_.cls)
-        except InvalidError:
-            continue
-        if kind == "middlewares" and (unknown := _unknown_stages(getattr(made[name], "stages", None))):
-            document.complain((kind, name), f"stages: {unknown[0]} is none; known: {', '.join(sorted(STAGES))}")
-    if len(made) < len(names):
-        return made  # what is missing would only be complained of a second time
-    for name, component in made.items():
-        if hasattr(component, "connect"):
-            try:
-                component.connect(made)
-            except Exception as error:  # noqa: BLE001  - a plugin's code may raise anything; the start tells where
-                document.complain((kind, name), _told(error))
-    return made
-
-
-def _unknown_stages(stages: object) -> list[str]:
-    listed = stages if isinstance(stages, Collection) and not isinstance(stages, str) else [stages]
-    return [str(each) for each in listed if str(each) not in STAGES]
-
-
-def _component(document: Document, steps: Steps, cls: type) -> Any:
-    """Make one component of its validated options."""
-    spec = {key: value for key, value in document.part(steps).items() if key != "use"}
-    kind = options_type(cls)
-    options = validate(document, steps, _with_paths(document, steps, spec, kind), kind)
-    if document.is_broken(steps):
-        raise InvalidError
-    try:
-        given = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
-        component = cls(**anchored(given, document.folder))
-    except (Exception, SystemExit) as error:  # a plugin's code may raise anything; the start tells where
-        document.complain(steps, _told(error))
-        raise InvalidError from error
-    if any(each.name == "name" and not each.init for each in dataclasses.fields(cls)):
-        object.__setattr__(component, "name", steps[-1])
-    return component
-
-
-def _with_paths(document: Document, steps: Steps, spec: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Take an empty text for no path where there need be none; complain where there must be one.
-
-    As a path it would be the folder of the configuration itself.
-    """
-    hints = option_hints(kind)
-    empty = [
-        name for name, value in spec.items() if value == "" and Path in (hints.get(name), *get_args(hints.get(name)))
-    ]
-    for name in empty:
-        if type(None) not in get_args(hints[name]):
-            document.complain((*steps, name), "empty; name a file or a folder")
-            raise InvalidError
-    return {name: None if name in empty else value for name, value in spec.items()}
-
-
-def _told(error: BaseException) -> str:
-    words = str(error) or "refused"
-    return words if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: {words}"

@@ -31,7 +31,7 @@ FLOORS: dict[str, str] = {
     "public face": "__init__",
     "jobs and plugins": "admission claims finished job job_records jobs registry routing targets unstored",
     "pipeline and configuration": (
-        "asking collection config drawn generation late_storing pipeline reaching schema storing"
+        "asking collection components config drawn generation late_storing pipeline reaching schema storing"
     ),
     "runtime": "runtime",
     "endpoints": (
