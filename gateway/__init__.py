@@ -45,7 +45,7 @@ from gateway.errors import (
 )
 from gateway.hookspecs import hookimpl
 from gateway.images import image_of, whole_images
-from gateway.imaging import inspect
+from gateway.imaging import inspect, turn_of, upright
 from gateway.inputs import alpha_mask, as_base64, as_data_url, model_path, repaint_mask, shrunk
 from gateway.object_body import ObjectBody, ProvenBody
 from gateway.object_signatures import ObjectSignatures
@@ -242,9 +242,11 @@ __all__ = [
     "split_keys",
     "take_surely",
     "translated",
+    "turn_of",
     "unpack",
     "unpack_meta",
     "unpack_small",
+    "upright",
     "value_at",
     "whole_images",
     "without_thoughts",

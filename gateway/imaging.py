@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from dataclasses import replace
 from io import BytesIO
 
@@ -28,8 +27,20 @@ FRAMES = 256
 SCANS = 64
 """Passes over the pixels that a JPEG may take: encoders make ten; each costs as much as a whole picture."""
 
-# Pillow only warns of a picture that is too large up to twice its own limit; here that is a refusal as well.
-warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
+# Pillow's own limit is one for all; here the size is looked at before anything is decoded.
+Pillow.MAX_IMAGE_PIXELS = None
+
+ORIENTATION = 0x0112
+TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+"""How a picture of each EXIF orientation is brought upright (Exif 2.32, section 4.6.4)."""
 
 
 def inspect(image: Image, pixels: int = PIXELS) -> Image:
@@ -94,6 +105,20 @@ def decode(data: bytes, head: Head | None = None, pixels: int = PIXELS) -> Pillo
         # Pillow's decoders raise nearly anything on broken bytes.
         raise BrokenPicture(f"a {FORMATS[head.media_type]} that is truncated or broken") from error
     return opened
+
+
+def turn_of(opened: Pillow.Image) -> Pillow.Transpose | None:
+    """Say how a picture must be turned to stand upright; None if it does, or if nobody can read what its EXIF says."""
+    try:
+        return TURNS.get(opened.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  - Pillow raises nearly anything here, and the pixels are fine
+        return None
+
+
+def upright(opened: Pillow.Image) -> Pillow.Image:
+    """Give the pixels as they are meant to be seen."""
+    turn = turn_of(opened)
+    return opened.copy() if turn is None else opened.transpose(turn)
 
 
 def _check_size(head: Head, pixels: int) -> None:

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pybase64
 from PIL import Image as Pillow
-from PIL import ImageOps
 
 from gateway.errors import MisconfiguredError, RequestError
+from gateway.imaging import upright
 from gateway.values import Image
 
 SEGMENT = re.compile(r"(?!\.{1,2}(?:/|$))[^/\\\x00-\x20\x7f?#%]+")
@@ -98,8 +98,8 @@ def shrunk(image: Image, side: int) -> bytes:
         with Pillow.open(BytesIO(image.data), formats=FORMATS) as picture:
             if max(picture.size) <= side:
                 return image.data
-            upright = ImageOps.exif_transpose(picture)
-            smaller = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+            turned = upright(picture)
+            smaller = turned.convert("RGBA" if turned.has_transparency_data else "RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise RequestError("an input image is not a usable picture", param="image", code="invalid_image") from error
     smaller.thumbnail((side, side), Pillow.Resampling.LANCZOS)

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageFilter, ImageOps
 
 from gateway.errors import NotAnImageError, RequestError
-from gateway.imaging import FORMATS, MEDIA_TYPES, decode
+from gateway.imaging import FORMATS, MEDIA_TYPES, decode, upright
 from gateway.sniffing import BrokenPicture
 from gateway.values import Image, Size
 
@@ -127,7 +127,7 @@ def _told(image: Image) -> dict[str, Any]:
 
 
 def _upright(picture: Pillow.Image) -> Pillow.Image:
-    turned = ImageOps.exif_transpose(picture)
+    turned = upright(picture)
     turned.info = {name: picture.info[name] for name in ("icc_profile",) if name in picture.info}
     if "transparency" in picture.info:
         turned.info["transparency"] = picture.info["transparency"]

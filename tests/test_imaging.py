@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from gateway.errors import NotAnImageError, RequestError
 from gateway.imaging import EXTENSIONS, FRAMES, MEDIA_TYPES, inspect, inspected, verify
-from gateway.values import Image
+from gateway.values import Image, Size
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 SIZES = ((1, 1), (3, 2), (33, 17), (64, 128))
@@ -215,14 +215,17 @@ def test_the_pixel_limit_is_the_callers_choice():
             check(picture("PNG", (20, 11)))
 
 
-def test_a_bomb_between_pillows_two_limits_is_refused():
-    """12000x12000 in 20 KB is only a warning to Pillow; here it is refused, even if the limit allows it."""
-    bomb = png(12000, 12000, pixels=bytes(12001 * 12000))
+def test_our_limit_counts_and_not_pillows():
+    """9500x9500 in 11 KB is more than Pillow allows without a warning, and more than is allowed here by default."""
+    buffer = BytesIO()
+    Pillow.new("1", (9500, 9500)).save(buffer, "PNG")
+    bomb = buffer.getvalue()
 
-    with pytest.raises(NotAnImageError, match="12000x12000"):
+    with pytest.raises(NotAnImageError, match="9500x9500"):
         inspect(Image(data=bomb))
-    with pytest.raises(RequestError):
-        verify(bomb, pixels=10**9)
+    with pytest.raises(RequestError, match="9500x9500"):
+        verify(bomb)
+    assert verify(bomb, pixels=10**8).size == Size(9500, 9500)
 
 
 def test_an_endless_animation_is_no_input_picture():

@@ -1,13 +1,14 @@
 """Finished pictures: size, fit, format, transparency, orientation and colour profile."""
 
 from io import BytesIO
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageOps
+from PIL import ImageCms, ImageOps, PngImagePlugin
 
 from gateway.errors import NotAnImageError, RequestError
-from gateway.imaging import MEDIA_TYPES, inspect
+from gateway.imaging import MEDIA_TYPES, inspect, upright
 from gateway.retouch import finish
 from gateway.values import Image, Size
 
@@ -127,6 +128,46 @@ def test_a_picture_that_lies_on_its_side_is_turned_upright_once():
     assert made.size == (30, 90)
     assert made.getpixel((15, 10))[0] > 200
     assert ImageOps.exif_transpose(made).size == (30, 90)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_every_orientation_is_understood(format_: str, orientation: int):
+    """As Pillow itself turns pictures; what is none of the eight turns nothing."""
+    drawn, exif = thirds(), Pillow.Exif()
+    drawn.paste("white", (0, 0, 40, 10))
+    exif[0x0112] = orientation
+    given = encoded(drawn, format_, exif=exif, quality=100)
+    expected = ImageOps.exif_transpose(opened(given)).convert("RGB")
+
+    assert opened(finish(given, output_format="gif")).size == expected.size
+    assert upright(opened(given)).convert("RGB").tobytes() == expected.tobytes()
+
+
+def noted_text() -> PngImagePlugin.PngInfo:
+    """What some tools write for EXIF into PNGs, broken."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n 12\nnothex zz\n")
+    return info
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("PNG", {"exif": b"steps: 20, sampler: x"}),
+        ("PNG", {"pnginfo": noted_text()}),
+        ("WEBP", {"exif": b"steps: 20, sampler: x"}),
+        ("JPEG", {"exif": b"Exif\0\0steps: 20, sampler: x", "dpi": (72, 72)}),
+        ("JPEG", {"exif": b"Exif\0\0II*\0\xff\xff\xff\x7f", "dpi": (72, 72)}),
+    ],
+    ids=["png", "png text", "webp", "jpeg", "jpeg offset"],
+)
+def test_exif_that_nobody_can_read_costs_no_picture(format_: str, options: dict[str, Any]):
+    """It stays as it lies: its pixels are fine, and perhaps paid for."""
+    made = finish(encoded(thirds(), format_, **options), size=Size(30, 30), output_format="png")
+
+    assert made.size == Size(30, 30)
+    assert opened(made).getpixel((15, 15))[1] > 200
 
 
 def test_the_colour_profile_stays_and_other_metadata_goes():

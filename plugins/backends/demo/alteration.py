@@ -7,6 +7,8 @@ from io import BytesIO
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
+from gateway import upright
+
 from .canvas import Canvas, column
 from .colours import Palette, mix
 from .painter import compose, paint, paint_figures
@@ -18,7 +20,7 @@ LANCZOS = Image.Resampling.LANCZOS
 
 def read(data: bytes) -> Image.Image:
     """Decode an input picture, upright; the gateway has checked it before."""
-    return ImageOps.exif_transpose(Image.open(BytesIO(data), formats=FORMATS)).convert("RGBA")
+    return upright(Image.open(BytesIO(data), formats=FORMATS)).convert("RGBA")
 
 
 def alter(

@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 from PIL import Image as Pillow
 
-from gateway import Image, Proceed, Stage, Words, Work, encode_picture, hookimpl, open_picture
+from gateway import Image, Proceed, Stage, Words, Work, encode_picture, hookimpl, open_picture, turn_of
 
 from .containers import (
     MOST_IN_SEGMENT,
@@ -31,7 +31,6 @@ FIELDS = ("prompt", "original_prompt", "model", "seed", "receipt")
 BARE = {"image/png": bare_png, "image/jpeg": bare_jpeg, "image/webp": bare_webp, "image/gif": bare_gif}
 MADE_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-ORIENTATION = 0x0112
 QUALITY = 95
 
 
@@ -83,14 +82,20 @@ def written(image: Image, texts: Mapping[str, str]) -> bytes:
 
 def stripped(image: Image) -> Image:
     """Give *image* with nothing but its pixels and their colour profile."""
-    with Pillow.open(BytesIO(image.data)) as opened:
-        turned = opened.getexif().get(ORIENTATION, 1) != 1
     bare = BARE.get(image.media_type)
-    if bare and not turned:
+    if bare and not _is_turned(image.data):
         return replace(image, data=bare(image.data))
     picture, media_type = open_picture(image.data)
     made = encode_picture(picture, media_type, QUALITY)
     return replace(made, seed=image.seed, revised_prompt=image.revised_prompt)
+
+
+def _is_turned(data: bytes) -> bool:
+    try:
+        with Pillow.open(BytesIO(data)) as opened:
+            return turn_of(opened) is not None
+    except Exception:  # noqa: BLE001  - what Pillow cannot open is stripped as the bytes that it is
+        return False
 
 
 def packet(texts: Mapping[str, str], limit: int = 2**20) -> bytes:

@@ -173,6 +173,17 @@ async def test_a_picture_on_its_side_stands_upright_when_its_tag_is_gone(format_
     assert ImageOps.exif_transpose(opened(made)).size == (40, 61)
 
 
+@pytest.mark.parametrize("mode", ["write", "strip"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+async def test_exif_that_nobody_can_read_costs_no_picture(format_, mode):
+    """It goes like any other, or stays."""
+    image = picture(format_, exif=b"Exif\0\0steps: 20" if format_ == "JPEG" else b"steps: 20, sampler")
+    made = await through(mode, image)
+
+    assert pixels(made) == pixels(image)
+    assert (b"steps: 20" in made.data) is (mode == "write")
+
+
 async def test_an_animation_survives_both_ways():
     """All frames are still there."""
     frames = [Pillow.new("RGB", (20, 20), (i * 60, 90, 200 - i * 50)) for i in range(4)]
