@@ -18,6 +18,8 @@ from gateway.object_errors import EmptyObjectError, Trouble, UnnamedRefusalError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 BATCH = 100
+PAGES_TIMEOUT = 600.0
+"""Seconds that reading the names of a whole bucket may take; each page has the time of a call."""
 
 
 class ObjectStore:
@@ -125,7 +127,10 @@ class ObjectStore:
     async def list(self, prefix: str, deep: bool = True) -> AsyncIterator[tuple[str, float]]:
         """Yield names and times of change of all objects under *prefix*; not *deep* leaves out folders within."""
         if not deep:
-            found = await self._call(lambda: self._obstore.list_with_delimiter_async(self._store, prefix=prefix))
+            # It reads all pages in one call.
+            found = await self._call(
+                lambda: self._obstore.list_with_delimiter_async(self._store, prefix=prefix), seconds=PAGES_TIMEOUT
+            )
             for entry in found["objects"]:
                 yield entry["path"], entry["last_modified"].timestamp()
             return
@@ -135,12 +140,12 @@ class ObjectStore:
             for entry in page:
                 yield entry["path"], entry["last_modified"].timestamp()
 
-    async def _call(self, call: Callable[[], Awaitable[T]], writing: bool = False) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], writing: bool = False, seconds: float | None = None) -> T:
         if self._store is None:
             raise StorageDownError("the object store is not open")
         try:
             with self._translated():
-                async with asyncio.timeout(self._timeout), self._free:
+                async with asyncio.timeout(seconds or self._timeout), self._free:
                     answer = await call()
         except UnnamedRefusalError:
             raise

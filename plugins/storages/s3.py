@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -218,7 +219,7 @@ class S3:
         now = self.clock()
         folder = self.prefix + "index/" + (f"{_owner_name(owner)}/" if owner is not None else "")
         names = sorted([name async for name, _ in self._store.list(folder)], key=lambda name: name.rsplit("/", 1)[-1])
-        living = [name for name in names if (ends := _ends(name)) is None or now < ends]
+        living = [name for name in _last_of_each(names).values() if now < _ends(name)]
         for at in range(0, len(living), READ_AT_ONCE):
             for meta in await asyncio.gather(*map(self._described, living[at : at + READ_AT_ONCE])):
                 if meta and is_alive(meta, now) and owner in (None, meta.owner):
@@ -242,26 +243,30 @@ class S3:
             raise
 
     async def _sweep(self, now: float) -> int:
-        keys = {name.rsplit("/", 1)[-1] async for name, _ in self._store.list(self.prefix, deep=False)}
-        dead, orphans, about = [], [], defaultdict[str, Names](list)
+        lives = {name.rsplit("/", 1)[-1]: 0.0 async for name, _ in self._store.list(self.prefix, deep=False)}
+        ended, orphans, about = [], [], defaultdict[str, Names](list)
         async for name, modified in self._store.list(self.prefix + "about/"):
             key = name.rsplit("/", 1)[-1].partition(".")[0]
             about[key].append(name)
-            if key not in keys and now - modified > ORPHAN_AGE:
+            if key not in lives and now - modified > ORPHAN_AGE:
                 orphans.append(name)
         async for name, modified in self._store.list(self.prefix + "index/"):
             ends, key = _ends(name), _key(name)
-            if ends is not None and ends <= now:
-                dead.append((name, self.prefix + key))
-            elif key not in keys and now - modified > ORPHAN_AGE:
+            if key in lives:
+                lives[key] = max(lives[key], ends)
+            if ends <= now:
+                ended.append(name)
+            elif key not in lives and now - modified > ORPHAN_AGE:
                 orphans.append(name)
-            elif ends is not None:
+            else:
                 self._due = min(self._due, ends)
-        for index, name in dead:
-            await self._store.delete([name, *about[_key(name)]])
-            await self._store.delete([index])
+        for name in ended:
+            # A try to store it that failed has left an entry that ends before the picture does.
+            if lives.get(_key(name), 0.0) <= now:
+                await self._store.delete([self.prefix + _key(name), *about[_key(name)]])
+            await self._store.delete([name])
         await self._store.delete(orphans)
-        return len(dead) + len(orphans)
+        return len(ended) + len(orphans)
 
     async def _completed(self, meta: PictureMeta) -> PictureMeta:
         """Add to what a picture's own object tells what lies beside it."""
@@ -339,9 +344,19 @@ def _owner_name(owner: str) -> str:
     return hashlib.sha256(owner.encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def _ends(index: str) -> float | None:
+def _last_of_each(names: Iterable[str]) -> dict[str, str]:
+    """Give of each picture the entry that ends last."""
+    last: dict[str, str] = {}
+    for name in names:
+        known = last.setdefault(_key(name), name)
+        if _ends(known) < _ends(name):
+            last[_key(name)] = name
+    return last
+
+
+def _ends(index: str) -> float:
     ends = index.rsplit("/", 1)[-1].split("_", 2)[1:2]
-    return int(ends[0]) / 1000 if ends and ends[0].isdigit() else None
+    return int(ends[0]) / 1000 if ends and ends[0].isdigit() else math.inf
 
 
 def _key(index: str) -> str:

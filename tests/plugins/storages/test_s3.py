@@ -373,6 +373,35 @@ async def test_index_entries_without_picture_are_swept(make, bucket):
         assert await listed(storage) == [KEY]
 
 
+async def test_a_try_that_failed_ends_no_picture_before_its_time(make):
+    """It has left an entry that ends earlier: the picture is listed once, lives as long as promised, and ends once."""
+    clock = Clock(time.time())
+    storage = make(ttl=3600.0)
+    storage.clock = clock
+    async with storage:
+        put, down = storage._store.put, True
+
+        async def failing(name, *arguments, **options):
+            if down and "/index/" not in name:
+                raise StorageDownError("down")
+            return await put(name, *arguments, **options)
+
+        storage._store.put = failing
+        with pytest.raises(StorageDownError):
+            await storage.put(picture(), PNG)
+        clock.now, down = clock.now + 3000, False
+        kept = await storage.put(picture(), PNG)
+        clock.now += 700
+
+        assert [meta.expires async for meta in storage.list()] == [kept.expires]
+        await storage.sweep()
+        assert (await storage.get(KEY)) is not None
+        assert [meta.expires async for meta in storage.list()] == [kept.expires]
+        clock.now = kept.expires + 60
+        assert await storage.sweep() == 1
+        assert await storage.get(KEY) is None
+
+
 async def test_sweeps_many_and_asks_seldom(make, bucket):
     """Hundreds expire at once and all go; a sweep with nothing due does not ask the store at all."""
     clock = Clock(time.time())

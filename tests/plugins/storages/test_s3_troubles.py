@@ -283,6 +283,32 @@ async def test_a_race_for_a_key_ends_with_one_whole_picture(storage, front, conf
     assert "in-a-race" in await listed(storage)
 
 
+async def test_a_bucket_of_many_pages_is_swept_although_all_of_them_take_long(make, front, seaweed):
+    """Each page has the time of a call; all of them together may take longer."""
+    clock = Clock(time.time())
+    storage = make(timeout=2.0, ttl=50.0)
+    storage.clock = clock
+    async with storage:
+        await storage.put(picture(), PNG)
+        library = storage._store._obstore
+
+        class Slow:
+            """A library whose pages take their time."""
+
+            def __getattr__(self, name):
+                return getattr(library, name)
+
+            async def list_with_delimiter_async(self, *arguments, **options):
+                await asyncio.sleep(2.5)
+                return await library.list_with_delimiter_async(*arguments, **options)
+
+        storage._store._obstore = Slow()
+        clock.now += 100
+
+        assert await storage.sweep() == 1
+        assert storage.health() == {"status": "ok"}
+
+
 async def test_more_names_than_a_page_are_listed_and_swept(make, front, seaweed):
     """A store tells a thousand names at a time; what is on the next page expires and goes as well."""
     clock = Clock(time.time())
