@@ -57,8 +57,10 @@ async def delete_picture(
     if unspool:
         # First: what stayed there would be stored again.
         await unspool(meta.key)
-    await delete_everywhere(storages.values(), meta.key)
-    forget(meta.key)
+    try:
+        await delete_everywhere(storages.values(), meta.key)
+    finally:
+        forget(meta.key)
     return json_response({"id": meta.key, "object": "picture.deleted", "deleted": True}, headers=PRIVATE)
 
 

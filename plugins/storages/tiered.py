@@ -54,6 +54,7 @@ class Tiered:
         default_factory=lambda: TTLCache(10_000, JUST), init=False, repr=False, compare=False
     )
     _carrying: dict[str, asyncio.Task[bytes]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _owed: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.tiers) < 2 or len(set(self.tiers)) < len(self.tiers):
@@ -70,6 +71,7 @@ class Tiered:
         *fronts, last = self.tiers
         self._fronts = [(name, components[name]) for name in fronts]
         self._last = components[last]
+        self._owed = {name: set() for name in fronts}
 
     def health(self) -> dict[str, str]:
         """Say ``down`` if the last tier is, ``degraded`` if another one is passed over."""
@@ -95,6 +97,8 @@ class Tiered:
         """Ask the tiers in order; carry forward what only a slower one has."""
         missing: Tiers = []
         for name, tier in self._fronts:
+            if key in self._owed[name]:
+                continue
             try:
                 found = await tier.get(key)
             except StorageError as error:
@@ -109,14 +113,19 @@ class Tiered:
         return await self._carried(found, missing) if found else None
 
     async def delete(self, key: str) -> bool:
-        """Forget the picture in every tier; a tier that fails is told after all were asked."""
+        """Forget the picture in every tier; a tier that fails is told after all were asked, and asked again later."""
         # The last goes first: emptied before it, a front would be filled again by whoever reads meanwhile. Who has read
         # the last already carries nothing any more.
         self._gone[key] = True
         (last,) = await asyncio.gather(self._last.delete(key), return_exceptions=True)
         if task := self._carrying.get(key):
             await asyncio.wait([task])
-        fronts = await asyncio.gather(*(tier.delete(key) for _, tier in self._fronts), return_exceptions=True)
+        # Until a front has let go, it is not asked for the picture.
+        for name, _ in self._fronts:
+            self._owed[name].add(key)
+        fronts = await asyncio.gather(
+            *(self._rid(name, tier, key) for name, tier in self._fronts), return_exceptions=True
+        )
         gone = [last, *fronts]
         for outcome in gone:
             if isinstance(outcome, BaseException):
@@ -132,6 +141,8 @@ class Tiered:
         """Sweep all tiers; return what went from the last."""
         for name, tier in self._fronts:
             try:
+                for key in tuple(self._owed[name]):
+                    await self._rid(name, tier, key)
                 await tier.sweep()
             except StorageError as error:
                 log.warning("tier %s could not be swept: %s", name, error.message)
@@ -164,15 +175,21 @@ class Tiered:
         noted = replace(meta, expires=until, details={**meta.details, NOTE: {"expires": meta.expires}})
         try:
             await tier.put(noted, data)
+            self._owed[name].discard(meta.key)
         except StorageError as error:
             log.warning("tier %s did not take a picture: %s", name, error.message)
             await self._forget(name, tier, meta.key)
 
     async def _forget(self, name: str, tier: Storage, key: str) -> None:
         try:
-            await tier.delete(key)
+            await self._rid(name, tier, key)
         except StorageError as error:
             log.warning("tier %s could not forget a picture: %s", name, error.message)
+
+    async def _rid(self, name: str, tier: Storage, key: str) -> bool:
+        gone = await tier.delete(key)
+        self._owed[name].discard(key)
+        return gone
 
 
 def _restored(meta: PictureMeta) -> PictureMeta:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway import StorageDownError
 from tests.contract import check
 from tests.gateways import STORAGES, Answered, Gateway, start
 from tests.painters import DRAW, HELD, finished, holding, other, painter
@@ -88,6 +89,34 @@ async def test_a_reader_who_is_slow_holds_no_deleted_bytes(aiohttp_server: Any, 
         await gateway.ask("DELETE", f"/v1/pictures/{await key_of(gateway)}")
 
         assert expired(await gateway.post(PATH, DRAW, headers=KEY))
+
+
+async def test_deleted_while_a_tier_is_down_it_is_gone_for_good(
+    aiohttp_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion is told as failed; whoever asks meanwhile or later, and whatever call is repeated, gets nothing."""
+    storages = """storages:
+  fast: {use: memory, ttl: 600}
+  slow: {use: memory, ttl: 600}
+  pictures: {use: tiered, tiers: [fast, slow]}
+"""
+    config = holding(storages=storages, model=", storage: pictures")
+    gateway = await start(aiohttp_server, config, tmp_path, types=HELD)
+    painter(gateway).free.set()
+    path, body = CALLS["b64_json"]
+    assert (await gateway.post(path, body, headers=KEY)).status == 200
+    key = await key_of(gateway)
+
+    async def down(key: str) -> None:
+        raise StorageDownError("the tier is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.runtime.storages["fast"], "delete", down)
+        assert (await gateway.ask("DELETE", f"/v1/pictures/{key}")).status == 503
+        assert (await gateway.ask("DELETE", f"/v1/pictures/{key}")).status == 404
+
+    assert (await gateway.get(f"/image/{key}")).status == 404
+    assert expired(await gateway.post(path, body, headers=KEY))
 
 
 async def test_deleting_touches_no_other_picture(aiohttp_server: Any, tmp_path: Path) -> None:

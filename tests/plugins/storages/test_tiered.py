@@ -145,6 +145,36 @@ async def test_delete_reaches_every_tier(tiers):
     assert await tiered.get(KEY) is None
 
 
+async def test_what_a_front_could_not_forget_is_not_given_when_it_is_back(tiers):
+    """It is asked no more for what was deleted meanwhile, and forgets it at the next sweep."""
+    tiered, front, *_ = tiers()
+    await tiered.put(picture(), PNG)
+    front.down = True
+    with pytest.raises(StorageDownError):
+        await tiered.delete(KEY)
+    front.down = False
+
+    assert await front.get(KEY) is not None
+    assert await tiered.get(KEY) is None
+    await tiered.sweep()
+    assert await front.get(KEY) is None
+
+
+async def test_a_front_that_owed_a_deletion_is_asked_again_for_a_new_picture(tiers):
+    """What is stored under the key later is read from the front as any other."""
+    tiered, front, _, last, _ = tiers()
+    await tiered.put(picture(), PNG)
+    front.down = True
+    with pytest.raises(StorageDownError):
+        await tiered.delete(KEY)
+    front.down = False
+    await tiered.put(picture(), PNG)
+    last.reads = 0
+
+    assert (await tiered.get(KEY)) is not None
+    assert last.reads == 0
+
+
 async def test_a_front_too_small_is_passed_over(tiers):
     """A picture larger than the front's budget is in the tiers behind it."""
     tiered, front, middle, _, _ = tiers()
