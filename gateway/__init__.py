@@ -65,6 +65,7 @@ from gateway.options import (
 )
 from gateway.picture_entries import Entry, PictureEntries
 from gateway.picture_files import DamagedError, FoundPicture, PictureFiles, translated
+from gateway.picture_sweep import PictureSweep
 from gateway.pictures import (
     is_alive,
     is_key,
@@ -164,6 +165,7 @@ __all__ = [
     "PictureEntries",
     "PictureFiles",
     "PictureMeta",
+    "PictureSweep",
     "PictureTooLargeError",
     "Proceed",
     "ProvenBody",

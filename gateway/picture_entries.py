@@ -37,9 +37,12 @@ class PictureEntries:
         stamp = self._notes.stamp(place)
         entries = self._notes.read(place, stamp)
         if entries is None:
+            listed = self._files.look(place)
+            metas = (found.meta for found in listed.pictures)
             entries = [
                 Entry(meta.created, inf if meta.expires is None else meta.expires, intern(meta.owner), meta.key)
-                for meta in self._files.metas(place)
+                for meta in metas
             ]
-            self._notes.write(place, stamp, entries, len(entries))
+            if not listed.unread:
+                self._notes.write(place, stamp, entries, len(entries))
         return entries

@@ -2,7 +2,7 @@
 
 A picture KEY is two files in one of 4096 folders: ``KEY.TOKEN`` holds exactly its bytes, ``KEY.meta`` names that file
 and bears the meta data. Renaming the second into its place is what makes the picture exist; a crash before that leaves
-an orphan that no key leads to, and `PictureFiles.sweep` removes it an hour later.
+an orphan that no key leads to, and `PictureSweep` removes it an hour later.
 """
 
 from __future__ import annotations
@@ -17,25 +17,22 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.errors import NotFoundError, StorageDownError, StorageError, StorageFullError
-from gateway.folder_notes import FolderNotes
-from gateway.pictures import is_alive, is_key, pack_meta, unpack_meta
-from gateway.plain_files import is_older, open_folder, read_file, undone_on_failure, unlink, write_file
+from gateway.pictures import is_key, pack_meta, unpack_meta
+from gateway.plain_files import open_folder, read_file, undone_on_failure, unlink, write_file
 from gateway.values import PictureMeta
 
 log = logging.getLogger(__name__)
 META_LIMIT = 4 * 2**20
-ORPHAN_AGE = 3600
-FOLDERS = 4096
 OVERWRITES = 3  # between the looks at its two files a picture may be replaced by another
 TOKEN = re.compile(r"[0-9a-f]{16}")
-OURS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}\.[0-9a-f]{16}(\.tmp)?")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_OURS = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
+UNREADABLE = {errno.EIO, errno.EACCES, errno.EPERM}
+"""What a single file can meet, one with a bad sector or of another owner: the others are well."""
 
 
 class DamagedError(StorageError):
@@ -51,11 +48,14 @@ class FoundPicture:
     path: Path
 
 
-class Swept(NamedTuple):
-    """What a sweep left in a folder: how many bytes, and when the first of them expires."""
+class Listed(NamedTuple):
+    """What lies in a folder: all *names*, the whole *pictures*, what is wrong with *damaged* ones, by key, and which
+    cannot even be read."""
 
-    kept: int
-    due: float
+    names: list[str]
+    pictures: list[FoundPicture]
+    damaged: dict[str, DamagedError]
+    unread: set[str]
 
 
 @contextmanager
@@ -79,10 +79,7 @@ class PictureFiles:
     mode: int = 0o640
     _identity: tuple[int, int] | None = field(default=None, init=False)
     _writing: set[str] = field(default_factory=set, init=False)
-    _swept: FolderNotes[Swept] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._swept = FolderNotes(self.root, FOLDERS)
+    _unreadable: set[str] = field(default_factory=set, init=False)
 
     def open(self) -> None:
         """Make the directory if it is not there, and remember which one it is."""
@@ -161,10 +158,11 @@ class PictureFiles:
     def set_aside(self, key: str) -> None:
         """Rename what is damaged so that no key leads to it and an operator can look at it."""
         with suppress(OSError), self._folder(key) as folder:
-            token = read_file(folder, f"{key}.meta", 0, 16).decode(errors="replace")
             os.rename(f"{key}.meta", f"{key}.meta.bad", src_dir_fd=folder, dst_dir_fd=folder)
-            if TOKEN.fullmatch(token):
-                os.rename(f"{key}.{token}", f"{key}.{token}.bad", src_dir_fd=folder, dst_dir_fd=folder)
+            for name in os.listdir(folder):  # noqa: PTH208  - a descriptor, not a path
+                # Which of them it was the meta data may not say any more.
+                if name not in self._writing and name.startswith(f"{key}.") and TOKEN.fullmatch(name[len(key) + 1 :]):
+                    os.rename(name, f"{name}.bad", src_dir_fd=folder, dst_dir_fd=folder)
 
     def folders(self) -> list[str]:
         """Name the folders that hold pictures."""
@@ -175,43 +173,34 @@ class PictureFiles:
         """Name the pictures in a folder, whole or not."""
         return _keys(self._listed(place))
 
-    def metas(self, place: str) -> list[PictureMeta]:
-        """Read the meta data of all whole pictures in a folder."""
-        return [found.meta for found in self._all(place)[1]]
+    def look(self, place: str) -> Listed:
+        """Look at all that lies in a folder."""
+        listed = Listed(self._listed(place), [], {}, set())
+        for key in _keys(listed.names):
+            try:
+                if found := self.find(key):
+                    listed.pictures.append(found)
+            except DamagedError as error:
+                listed.damaged[key] = error
+            except OSError as error:
+                self._pass_over(key, error)
+                listed.unread.add(key)
+        return listed
 
     def meta(self, key: str) -> PictureMeta | None:
-        """Read a picture's meta data; None if it is not there or not whole."""
-        found = self._whole(key)
+        """Read a picture's meta data; None if it is not there, not whole or not to be read."""
+        try:
+            found = self.find(key)
+        except DamagedError:
+            return None
+        except OSError as error:
+            self._pass_over(key, error)
+            return None
         return found.meta if found else None
 
-    def sweep(self, place: str, now: float) -> tuple[int, int]:
-        """Remove what expired and orphans of a folder; return how many, and how many bytes stay."""
-        stamp = self._swept.stamp(place)
-        swept = self._swept.read(place, stamp)
-        if swept and now < swept.due:
-            return 0, swept.kept
-        writing = set(self._writing)
-        names, pictures = self._all(place)
-        living = [found for found in pictures if is_alive(found.meta, now)]
-        removed = sum(self.remove(found.meta.key) is not None for found in pictures if found not in living)
-        known = {found.name for found in pictures} | {f"{found.meta.key}.meta" for found in pictures}
-        writing |= self._writing
-        young = 0
-        with suppress(FileNotFoundError), open_folder(self.root, place) as folder:
-            for name in names:
-                orphan = OURS.fullmatch(name) or (name.endswith(".meta") and is_key(name[:-5]))
-                if not orphan or name.removesuffix(".tmp") in known:
-                    continue
-                if name.removesuffix(".tmp") not in writing and is_older(folder, name, now - ORPHAN_AGE):
-                    unlink(folder, name)
-                    removed += 1
-                else:
-                    young += 1
-        kept = sum(found.meta.length for found in living)
-        if not (removed or young):
-            due = min((found.meta.expires for found in living if found.meta.expires is not None), default=inf)
-            self._swept.write(place, stamp, Swept(kept, due))
-        return removed, kept
+    def being_written(self) -> set[str]:
+        """Name the files that are being written by this process."""
+        return set(self._writing)
 
     def _check_root(self) -> None:
         status = self.root.stat()
@@ -223,10 +212,6 @@ class PictureFiles:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         return sorted(name for name in names if re.fullmatch(f"[0-9a-f]{{{length}}}", name))
 
-    def _all(self, place: str) -> tuple[list[str], list[FoundPicture]]:
-        names = self._listed(place)
-        return names, [found for key in _keys(names) if (found := self._whole(key))]
-
     def _listed(self, place: str) -> list[str]:
         try:
             with open_folder(self.root, place) as folder:
@@ -234,11 +219,13 @@ class PictureFiles:
         except FileNotFoundError:
             return []
 
-    def _whole(self, key: str) -> FoundPicture | None:
-        try:
-            return self.find(key)
-        except DamagedError:
-            return None
+    def _pass_over(self, key: str, error: OSError) -> None:
+        """Say once that a picture cannot be read; raise *error* again if it is not the trouble of one file."""
+        if error.errno not in UNREADABLE:
+            raise error
+        if key not in self._unreadable:
+            self._unreadable.add(key)
+            log.error("picture directory %s: picture %s cannot be read: %s", self.root, key, error.strerror)
 
     def _look(self, folder: int, key: str) -> FoundPicture | None:
         for _ in range(OVERWRITES):

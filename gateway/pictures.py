@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,127}")
 UNPACKED_LIMIT = 2**20
 INLINE = 2**18
 PRIVATE = "private"
+FIELDS = frozenset(each.name for each in fields(PictureMeta))
 
 
 def is_key(text: str) -> bool:
@@ -58,10 +59,11 @@ def pack_meta(meta: PictureMeta) -> bytes:
 
 def unpack_meta(packed: bytes) -> PictureMeta:
     """Read meta data that `pack_meta` wrote; raise ValueError for anything else."""
-    fields = orjson.loads(packed)
+    told = orjson.loads(packed)
     try:
-        meta = PictureMeta(**fields)
-    except TypeError as error:
+        # What a later version knows besides is none of ours.
+        meta = PictureMeta(**{name: value for name, value in told.items() if name in FIELDS})
+    except (TypeError, AttributeError) as error:
         raise ValueError("not the meta data of a picture") from error
     if not (_is_sound(meta) and is_key(meta.key)):
         raise ValueError("not the meta data of a picture")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.errors import NotFoundError
 from gateway.picture_files import DamagedError, PictureFiles
+from gateway.picture_sweep import PictureSweep
 from gateway.plain_files import CLOEXEC, NOFOLLOW
 from gateway.values import PictureMeta
 
@@ -97,9 +98,9 @@ class SpoolFolder:
     def dissolve(self) -> bool:
         """Remove the folder when its pictures are gone; False if something is left in it, such as a file that a crash
         left half written less than an hour ago."""
-        now, places = time.time(), self._files.folders()
+        now, places, sweep = time.time(), self._files.folders(), PictureSweep(self._files)
         for place in places:
-            self._files.sweep(place, now)
+            sweep.sweep(place, now)
         for place in [*places, *{place.partition("/")[0] for place in places}]:
             with suppress(OSError):
                 (self.path / place).rmdir()

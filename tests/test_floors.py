@@ -24,9 +24,10 @@ FLOORS: dict[str, str] = {
         "abilities authenticating breaker calls care conditions copy_links cors counters data_urls decoding derive "
         "door exchange fairness fetch file_counters folder_notes framing guard hookspecs images imaging inputs "
         "journey keyring memory names negotiate object_body object_errors object_signatures object_store observing "
-        "outage picture_entries picture_files pictures places plain_files polling probing promises prompt "
-        "redis_counters references retouch retrying serving shared_counters signing sizes spool spool_folder state "
-        "storage_calls tasks texts torn_requests transforms troubles tuning upstream validation verdict yaml_source"
+        "outage picture_entries picture_files picture_sweep pictures places plain_files polling probing promises "
+        "prompt redis_counters references retouch retrying serving shared_counters signing sizes spool spool_folder "
+        "state storage_calls tasks texts torn_requests transforms troubles tuning upstream validation verdict "
+        "yaml_source"
     ),
     "public face": "__init__",
     "jobs and plugins": "admission claims finished job job_records jobs registry routing targets unstored",

@@ -21,6 +21,7 @@ from gateway import (
     PictureEntries,
     PictureFiles,
     PictureMeta,
+    PictureSweep,
     PictureTooLargeError,
     Storage,
     StorageDownError,
@@ -81,6 +82,7 @@ class Disk:
     files: PictureFiles = field(init=False, repr=False, compare=False)
     _pool: ThreadPoolExecutor | None = field(default=None, init=False, repr=False, compare=False)
     _entries: PictureEntries = field(init=False, repr=False, compare=False)
+    _sweep: PictureSweep = field(init=False, repr=False, compare=False)
     _used: int = field(default=0, init=False, repr=False, compare=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
     _reserved: int = field(default=0, init=False, repr=False, compare=False)
@@ -92,7 +94,7 @@ class Disk:
         if not str(self.root).strip() or "\0" in str(self.root):
             raise ValueError("root must name a directory")
         self.files = PictureFiles(Path(self.root).absolute())
-        self._entries = PictureEntries(self.files)
+        self._entries, self._sweep = PictureEntries(self.files), PictureSweep(self.files)
 
     async def __aenter__(self) -> Self:
         # Own threads: a slow disk must not starve name resolution, which uses the default ones.
@@ -103,6 +105,8 @@ class Disk:
                 await self.sweep()
         except TimeoutError:
             log.info("picture directory %s: there is much in it, and the first sweep goes on later", self.root)
+        except StorageError as error:
+            log.error("picture directory %s: the first sweep failed: %s", self.root, error.message)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
@@ -206,7 +210,7 @@ class Disk:
         removed, used, now = 0, 0, self.clock()
         ended = self._ended
         for folder in await self.run(self.files.folders):
-            gone, kept = await self.run(self.files.sweep, folder, now)
+            gone, kept = await self.run(self._sweep.sweep, folder, now)
             removed, used = removed + gone, used + kept
         # What is written meanwhile may have been seen or not: it counts, until the next sweep perhaps twice.
         self._used, self._counted = used + self._reserved - ended, True

@@ -279,6 +279,41 @@ async def test_damaged_meta_data_are_no_picture(disk, damage):
     assert await disk.get(KEY) is None
 
 
+@pytest.mark.parametrize("damage", ["bytes", "meta data"])
+async def test_a_sweep_sets_aside_what_is_damaged(tmp_path, caplog, damage):
+    """Nobody has asked for it yet: all that is left of it stays for the operator, who is told."""
+    clock = Clock(time.time())
+    async with Disk(tmp_path) as disk:
+        disk.clock = clock
+        await disk.put(picture(data=DATA), DATA)
+        await disk.put(picture("whole-one"), PNG)
+        if damage == "bytes":
+            os.truncate((await disk.get(KEY)).body.path, 1000)
+        else:
+            next(Path(disk.root).rglob(f"{KEY}.meta")).write_bytes(b"{}")
+        before = [name for name in files(disk) if name.startswith(KEY)]
+
+        assert await disk.sweep() == 0
+        assert [name for name in files(disk) if name.startswith(KEY)] == before
+        clock.now += 3601
+        assert await disk.sweep() == 1
+        assert [name for name in files(disk) if name.startswith(KEY)] == [f"{name}.bad" for name in before]
+        assert KEY in caplog.text
+        clock.now += 3601
+        assert await disk.sweep() == 0
+        assert await disk.get(KEY) is None
+        assert await listed(disk) == ["whole-one"]
+
+
+async def test_meta_data_of_a_later_version_are_understood(disk):
+    """What it knows besides is passed over: whoever goes back a version keeps the pictures."""
+    await disk.put(picture(), PNG)
+    record = next(Path(disk.root).rglob("*.meta"))
+    record.write_bytes(record.read_bytes().replace(b'"owner"', b'"since":1,"owner"'))
+
+    assert await (await disk.get(KEY)).body.read() == PNG
+
+
 async def test_a_shortened_file_is_no_picture(disk):
     """A picture that lost its end is told, never served short."""
     await disk.put(picture(data=DATA), DATA)

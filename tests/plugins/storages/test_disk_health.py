@@ -4,15 +4,19 @@
 import errno
 import os
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from gateway_plugins.storages.disk import Disk
 
+from gateway import StorageDownError, picture_files
 from gateway.care import care_for
 from tests.gateways import DEMO, start
 from tests.needs import lacking
 from tests.painters import until
+from tests.plugins.storages.pictures import PNG, Clock, listed, picture
 from tests.plugins.storages.test_disk import CODES, FaultyOs, replace_os
 
 DISK = DEMO.replace("use: memory, ttl: 600", "use: disk, root: ./pictures")
@@ -79,6 +83,34 @@ async def test_a_failing_read_degrades_and_the_next_look_mends(gateway, monkeypa
     assert (during[0], during[1]["status"]) == ("degraded", "down")
     assert await told(gateway) == ("ok", {"status": "ok"})
     assert (await gateway.get(path)).status == 200
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+async def test_one_file_that_cannot_be_read_holds_up_no_other(tmp_path, monkeypatch, caplog, code):
+    """With a bad sector, or of another owner: the storage opens, the others are listed, expire and go."""
+    keys, now = ["a" * 40, "b" * 40, "c" * 40], Clock(time.time())
+    read_file = picture_files.read_file
+
+    def failing(folder, name, start, end):
+        if name.startswith("b"):
+            raise OSError(code, os.strerror(code))
+        return read_file(folder, name, start, end)
+
+    async with Disk(tmp_path, ttl=7200) as disk:
+        for key in keys:
+            await disk.put(picture(key), PNG)
+    monkeypatch.setattr(picture_files, "read_file", failing)
+    async with Disk(tmp_path, ttl=7200) as disk:
+        disk.clock = now
+        assert sorted(await listed(disk)) == ["a" * 40, "c" * 40]
+        with pytest.raises(StorageDownError):
+            await disk.get("b" * 40)
+        now.now += 7300
+        assert await disk.sweep() == 2
+        assert caplog.text.count("b" * 40) == 1
+        monkeypatch.undo()
+        now.now -= 7300
+        assert await listed(disk) == ["b" * 40]
 
 
 @pytest.fixture
