@@ -50,11 +50,12 @@ class Sending:
 
     async def _file(self, file: IO[bytes]) -> web.StreamResponse:
         response = await self._begun()
-        if self.request.transport is None:
+        transport = self.request.transport
+        if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         try:
             count = self.end - self.start
-            sent = await asyncio.get_running_loop().sendfile(self.request.transport, file, self.start, count)
+            sent = await asyncio.get_running_loop().sendfile(transport, file, self.start, count)
         except NotImplementedError:  # uvloop has no sendfile
             parts = self.found.body.stream(self.start, self.end)
             return await self._rest(response, parts, await anext(parts, b""))

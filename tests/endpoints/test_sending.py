@@ -1,10 +1,12 @@
-"""Files of pictures on their way: none stays open."""
+"""Files of pictures on their way: none stays open, and whoever leaves is no fault."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.endpoints import sending
+from tests.gateways import DEMO, start
 
 
 class Late(ThreadPoolExecutor):
@@ -63,3 +66,29 @@ def _leads_to(link: Path, file: Path) -> bool:
         return Path(os.readlink(link)) == file  # noqa: PTH115  - what is not a path must not be resolved
     except OSError:
         return False
+
+
+async def test_a_client_that_resets_in_time_is_no_fault(
+    aiohttp_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It resets right before the head of its answer leaves: nobody is there, and nothing is wrong."""
+    config = DEMO.replace("use: memory, ttl: 600", f"use: disk, root: {tmp_path / 'pictures'}")
+    gateway = await start(aiohttp_server, config, tmp_path)
+    drawn = await gateway.draw(size="64x64", response_format="url")
+    path = drawn.json["data"][0]["url"].removeprefix(gateway.base)
+    client = socket.create_connection(("127.0.0.1", gateway.port))
+    begun, over = sending.Sending._begun, asyncio.Event()
+
+    async def reset(self: sending.Sending) -> Any:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        asyncio.get_running_loop().call_later(0.2, over.set)
+        return await begun(self)
+
+    monkeypatch.setattr(sending.Sending, "_begun", reset)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await over.wait()
+
+    assert "fault of the gateway" not in caplog.text
+    monkeypatch.undo()
+    assert (await gateway.get(path)).status == 200
