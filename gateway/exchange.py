@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -31,6 +32,9 @@ HOPELESS = 2**16
 
 SHORT, TELLING = 2**16, 8
 """Bytes up to which an answer is words and no picture; letters from which a key cannot be a part of other words."""
+
+PATIENCE = 5.0
+"""Seconds for the words of an error."""
 
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "image-gateway"}
 SIGNS = (b"{", b"[", *EVENTS)
@@ -99,10 +103,15 @@ class Exchange:
                     headers=headers,
                     allow_redirects=False,
                 )
-                deadline.reschedule(began + self.http.total)
+                ends = began + self.http.total
                 async with response:
-                    seen = watch if 200 <= response.status < 300 else None
-                    content = await _content(response, self.http.limit * max(1, pictures), seen)
+                    if response.status < 400:
+                        deadline.reschedule(ends)
+                        seen = watch if 200 <= response.status < 300 else None
+                        content = await read_limited(response, self.http.limit * max(1, pictures), seen)
+                    else:
+                        deadline.reschedule(None)
+                        content = await _words(response, self.http.limit, ends)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey, self.http) from None
@@ -118,14 +127,18 @@ class Exchange:
         return Answer(response.status, response.headers, content, self._secrets, key)
 
 
-async def _content(response: aiohttp.ClientResponse, limit: int, watch: Watch | None) -> bytes:
-    """Read the body; one that tells of an error may break or be endless: the status says enough."""
-    try:
-        return await read_limited(response, limit, watch)
-    except (BrokenAnswerError, aiohttp.ClientError, OSError):
-        if response.status < 400:
-            raise
-        return b""
+async def _words(response: aiohttp.ClientResponse, limit: int, ends: float) -> bytes:
+    """Read what an error says, as far as it comes until *ends*: it may stall, break or be endless, and the status says
+    enough."""
+    said = bytearray()
+    ends = min(ends, asyncio.get_running_loop().time() + PATIENCE)
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout_at(ends):
+            while len(said) <= limit and (piece := await response.content.readany()):
+                said += piece
+                if len(said) > HOPELESS and not _hopeful(bytes(said[:HOPELESS])):
+                    break
+    return bytes(said)
 
 
 async def read_limited(response: aiohttp.ClientResponse, limit: int, watch: Watch | None = None) -> bytes:

@@ -75,24 +75,29 @@ class KeyRing:
         for key in self._keys:
             self.rest(key, seconds, why)
 
-    def next_back(self) -> tuple[float, Rest] | None:
-        """Say in how many seconds the first key is usable again and why it rests; None if all were refused."""
-        waiting = [key for key in self._keys if not key.refused]
+    def next_back(self, barred: Collection[Key] = ()) -> tuple[float, Rest] | None:
+        """Say in how many seconds the first key is usable again and why it rests; None if all were refused, or are
+        *barred* from what is asked for."""
+        waiting = [key for key in self._keys if not key.refused and key not in barred]
         if not waiting:
             return None
         first = min(waiting, key=lambda key: key.resting)
         return max(0.0, first.resting - self._clock()), first.why
 
     def health(self) -> dict[str, int]:
-        """Count the keys by their state, and say in how many seconds one is *back* if none is usable; the keys
-        themselves are never shown."""
+        """Count the keys by their state, those that rest since their allowance is *used_up* besides, and say in how
+        many seconds one is *back* if none is usable; the keys themselves are never shown."""
         now = self._clock()
         refused = sum(key.refused for key in self._keys)
-        resting = sum(not key.refused and key.resting > now for key in self._keys)
-        total = len(self._keys)
-        usable = total - refused - resting
-        back = {"back": math.ceil(self._back(now))} if total and not usable else {}
-        return {"keys": total, "usable": usable, "refused": refused, "resting": resting, **back}
+        resting = [key for key in self._keys if not key.refused and key.resting > now]
+        total, used_up = len(self._keys), sum(key.why is AllowanceError for key in resting)
+        usable = total - refused - len(resting)
+        counts = {"keys": total, "usable": usable, "refused": refused, "resting": len(resting)}
+        if used_up:
+            counts["used_up"] = used_up
+        if total and not usable:
+            counts["back"] = math.ceil(self._back(now))
+        return counts
 
     def _back(self, now: float) -> float:
         if all(key.refused for key in self._keys):

@@ -74,13 +74,14 @@ async def poll(
 def may_follow(url: object, base_url: str, domain: str) -> bool:
     """Say whether a *url* that an upstream gave may be called with its key.
 
-    It must be at *base_url*'s own origin, or reached by https at *domain* or below it.
+    It must be at *base_url*'s own origin, or reached by https at *domain* (if not empty) or below it.
     """
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or "\\" in url:
         return False
     try:
         place, home = urlsplit(url), urlsplit(base_url)
-        theirs = place.scheme == "https" and f".{place.hostname}".endswith(f".{domain}") and place.port in (None, 443)
+        below = bool(domain) and f".{place.hostname}".endswith(f".{domain}")
+        theirs = below and place.scheme == "https" and place.port in (None, 443)
         same = (place.scheme, place.hostname, place.port) == (home.scheme, home.hostname, home.port)
     except ValueError:
         return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from gateway.capabilities import Capabilities
 from gateway.care import health_of
 from gateway.contracts import Backend
-from gateway.errors import BadKeyError, PluginError, RateLimitedError, UpstreamError
+from gateway.errors import AllowanceError, BadKeyError, PluginError, RateLimitedError, UpstreamError
 from gateway.negotiate import Plan
 from gateway.settings import Fit, TargetSettings
 from gateway.values import Size
@@ -94,7 +94,8 @@ def keys_out(target: Target) -> UpstreamError | None:
     if found.get("refused") == found["keys"]:
         return BadKeyError(f"{target.name}: every key was refused; give it new ones", sent=False)
     words = f"{target.name}: every usable key rests; the first is back in {back} s"
-    return RateLimitedError(words, sent=False, retry_after=float(back))
+    kind = AllowanceError if found.get("used_up") and found["used_up"] == found.get("resting") else RateLimitedError
+    return kind(words, sent=False, retry_after=float(back))
 
 
 def estimate(target: Target, plan: Plan, unpaid: int = 0) -> float | None:

@@ -18,7 +18,7 @@ from gateway.errors import (
     NoAccessError,
     RateLimitedError,
 )
-from gateway.exchange import Exchange, Http, Watch, read_limited
+from gateway.exchange import TELLING, Exchange, Http, Watch, read_limited
 from gateway.keyring import Key, KeyRing
 from gateway.options import Secret
 from gateway.retrying import retry_after
@@ -51,12 +51,17 @@ def bearer(key: Secret) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def _bare(value: str) -> Secret:
+    """Give a header's value without the scheme before it."""
+    return Secret(value.rpartition(" ")[2])
+
+
 class Upstream:
     """One upstream API with its keys. *authorize* makes headers of a key, *classify* judges an answer.
 
-    *private* are further headers that every call bears and nobody may see. With *one_account* all keys draw on the
-    same allowance, so that when it is used up all of them rest. *cheap* calls may be made once more: there a failure
-    on the upstream's side is the next key's turn, too.
+    *private* are further headers that every call bears and nobody may see, as nobody may the *secrets*. With
+    *one_account* all keys draw on the same allowance, so that when it is used up all of them rest. *cheap* calls may be
+    made once more: there a failure on the upstream's side is the next key's turn, too.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Upstream:
         authorize: Callable[[Secret], Mapping[str, str]] = bearer,
         classify: Callable[[Answer], GatewayError | None] = classify,
         private: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
         one_account: bool = False,
         cheap: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -76,7 +82,11 @@ class Upstream:
         self.http = http
         self.keys = KeyRing(keys, clock)
         self._private = dict(private or {})
-        self._secrets = (*keys, *(Secret(value.removeprefix("Bearer ")) for value in self._private.values()))
+        # What goes out of a key may be another text than the key itself.
+        told = (value for key in keys for value in authorize(key).values())
+        hidden = [*keys, *map(_bare, (*self._private.values(), *told))]
+        hidden += [Secret(text) for text in secrets if len(text) >= TELLING]
+        self._secrets = tuple(dict.fromkeys(hidden))
         self._authorize = authorize
         self._classify = classify
         self._one_account = one_account
@@ -125,6 +135,7 @@ class Upstream:
             same = None if after is None else after.key
             return self._judge(await self._call(outgoing, same, report, pictures, watch))
         tried: list[Key] = []
+        barred: list[Key] = []
         last: GatewayError | None = None
         while (key := self.keys.pick(tried)) is not None:
             tried.append(key)
@@ -140,12 +151,13 @@ class Upstream:
                 self._rest(key, error)
                 last = error
             except NoAccessError as error:
+                barred.append(key)
                 last = error
             except BusyUpstreamError as error:
                 if not self._cheap:
                     raise
                 last = error
-        raise self._exhausted(last)
+        raise self._exhausted(last, barred)
 
     async def _call(
         self, outgoing: Outgoing, key: Secret | None, report: Report | None, pictures: int, watch: Watch | None
@@ -174,13 +186,13 @@ class Upstream:
         else:
             self.keys.rest(key, error.retry_after or RATE_REST, RateLimitedError)
 
-    def _exhausted(self, last: GatewayError | None) -> GatewayError:
+    def _exhausted(self, last: GatewayError | None, barred: Sequence[Key]) -> GatewayError:
         """Give the error for a call that no key could make: the *last* one met, or one that says when to come back."""
-        back = self.keys.next_back()
+        back = self.keys.next_back(barred)
         if back is None:
             return last or BadKeyError("every key was refused; give it new ones and start again", sent=False)
         seconds, why = back
-        if last is None or isinstance(last, BadKeyError):
+        if last is None or isinstance(last, BadKeyError | NoAccessError):
             last = why(f"every usable key rests; the first is back in {seconds:.0f} s", sent=last is not None)
         last.retry_after = max(1.0, seconds)
         return last

@@ -44,6 +44,8 @@ PARAMETER = re.compile(r"(?i)\b(?:unknown|unsupported|invalid)_(?:parameter|valu
 STATUS = re.compile(r"(?<!\S)[45]\d\d(?!\S)")
 TOLD = (("rate_limit", 429), ("overload", 503), ("server", 500))
 BAD_KEY = re.compile(r"(?i)\b(?:invalid_api_key|incorrect api key)\b")
+FIREWALL = re.compile(rb"(?i)\s*error code: 1\d{3}\s*")
+"""What Cloudflare's firewall says to whatever is no browser."""
 MODEL = re.compile(
     r"(?i)model_not_found|verified to use the model|(?:access to|use) (?:the |this )?model|gated (?:repo|model)"
     r"|on resource .{0,80}\bmodels/"
@@ -65,7 +67,7 @@ def classify(answer: Answer) -> GatewayError | None:
         return AllowanceError(f"has no allowance left ({said})", retry_after=retry_after(answer))
     if status == 403 and MODEL.search(marks):
         return NoAccessError(f"may not use this model ({said})")
-    if status == 403 and answer.kind() == "an HTML page":
+    if status == 403 and (answer.kind() == "an HTML page" or FIREWALL.fullmatch(answer.body)):
         # A firewall's, often because of the words of one prompt: an API refuses a key in its own words.
         return MisconfiguredError(f"is behind a firewall that did not let the call pass ({said})")
     if status in (401, 403) or (status == 400 and BAD_KEY.search(marks)):

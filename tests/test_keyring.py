@@ -87,6 +87,19 @@ def test_resting_key_comes_back_by_itself() -> None:
     assert turns(keys, 2) == "ab"
 
 
+def test_used_up_keys_are_counted_apart() -> None:
+    """Whoever asks next should hear that no second will help."""
+    keys = ring("a", "b", clock=Clock())
+    first, second = keys.pick(), keys.pick()
+    assert first
+    assert second
+    keys.rest(first, 60, AllowanceError)
+    assert keys.health() == {"keys": 2, "usable": 1, "refused": 0, "resting": 1, "used_up": 1}
+    keys.rest(second, 7)
+
+    assert keys.health() == {"keys": 2, "usable": 0, "refused": 0, "resting": 2, "used_up": 1, "back": 7}
+
+
 def test_longer_rest_stays() -> None:
     """A rate limit during the rest of an exhausted allowance does not shorten it."""
     keys = ring("a")

@@ -214,3 +214,10 @@ def test_a_key_may_follow_to_its_own_upstream(url: str):
 def test_a_key_goes_nowhere_else(url: object):
     """An answer cannot send the key to another host."""
     assert not may_follow(url, "http://127.0.0.1:9", "bfl.ai")
+
+
+@pytest.mark.parametrize("url", ["https://evil.example./x", "https://evil.example/x", "https://./x"])
+def test_without_a_domain_only_the_origin_counts(url: str):
+    """A dot at the end of a host is below no domain."""
+    assert not may_follow(url, "https://router.huggingface.co/fal-ai", "")
+    assert may_follow("https://router.huggingface.co/x", "https://router.huggingface.co/fal-ai", "")

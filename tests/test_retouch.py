@@ -1,5 +1,6 @@
 """Finished pictures: size, fit, format, transparency, orientation and colour profile."""
 
+import struct
 from io import BytesIO
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_every_orientation_is_understood(format_: str, orientation: int):
 
     assert opened(finish(given, output_format="gif")).size == expected.size
     assert upright(opened(given)).convert("RGB").tobytes() == expected.tobytes()
+
+
+def notes_of(tag: int, kind: int, value: bytes) -> bytes:
+    """EXIF of a picture on its side, and one tag in a form that Pillow reads and cannot write."""
+    first = struct.pack(">HHI4s", tag, kind, 4, value)
+    return b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + first + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + bytes(4)
+
+
+@pytest.mark.parametrize("tag", [0x100, 0x128, 0x213, 0x11A])
+def test_exif_that_cannot_be_written_again_turns_the_picture_all_the_same(tag: int):
+    """Phones write texts where numbers belong."""
+    given = encoded(thirds(), "JPEG", exif=notes_of(tag, 2, b"72\0\0"), quality=95)
+
+    assert opened(finish(given, output_format="png")).size == (30, 90)
 
 
 def noted_text() -> PngImagePlugin.PngInfo:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -21,6 +23,7 @@ from gateway.errors import (
     BusyUpstreamError,
     GatewayError,
     MisconfiguredError,
+    NoAccessError,
     RateLimitedError,
     RefusedError,
     RejectedError,
@@ -199,6 +202,25 @@ async def test_limited_key_beside_a_refused_one(fake: FakeUpstream, make: Callab
         await make(FIRST, SECOND, clock=Clock()).send(post(fake))
 
     assert raised.value.retry_after == pytest.approx(9)
+
+
+@pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
+async def test_limited_key_beside_one_that_may_not_use_the_model(
+    order: tuple[Secret, Secret], fake: FakeUpstream, make: Callable[..., Upstream]
+) -> None:
+    """The caller hears of the key that comes back, also from the calls meanwhile; what is barred never comes back."""
+    fake.keys = {FIRST: "limited:9", SECOND: "status:403"}
+    fake.error = {"error": {"message": "no", "code": "model_not_found"}}
+    upstream = make(*order, clock=Clock())
+    for _ in range(3):
+        with pytest.raises(RateLimitedError) as raised:
+            await upstream.send(post(fake))
+        assert raised.value.retry_after == pytest.approx(9)
+
+    fake.keys = {FIRST: "status:403", SECOND: "status:403"}
+    with pytest.raises(NoAccessError) as barred:
+        await make(*order).send(post(fake))
+    assert barred.value.retry_after is None
 
 
 async def test_used_up_allowance_rests_the_key_for_long(fake: FakeUpstream, make: Callable[..., Upstream]) -> None:
@@ -407,6 +429,8 @@ OPENAI = b'{"error":{"message":"%s","type":"%s","code":"%s"}}'
         (says(403, b'{"error":{"code":403,"message":"no","metadata":{"flagged_input":"x"}}}'), RefusedError),
         (says(403, b'{"error":{"code":403,"message":"no","metadata":{"provider_name":"x"}}}'), BadKeyError),
         (says(403, b"<!DOCTYPE html><title>Attention Required!</title>"), MisconfiguredError),
+        (says(403, b"error code: 1020\n"), MisconfiguredError),
+        (says(403, b"error code: 1020 for this key"), BadKeyError),
         (
             says(403, b'{"error":"Your team has either used all available credits or reached its limit"}'),
             AllowanceError,
@@ -527,7 +551,7 @@ def test_retry_after_says_it_best(status: int, told: str, seconds: float | None)
     assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize("mode", ["cut", "endless"])
+@pytest.mark.parametrize("mode", ["cut", "endless", "silent", "drip"])
 async def test_an_error_whose_body_fails_is_still_that_error(mode: str, aiohttp_server: Any) -> None:
     """The status says that nothing was drawn, and whose turn is next."""
 
@@ -538,6 +562,10 @@ async def test_an_error_whose_body_fails_is_still_that_error(mode: str, aiohttp_
         assert request.transport is not None
         if mode == "cut":
             request.transport.abort()
+        with suppress(ConnectionError):
+            for _ in range({"silent": 1, "drip": 20}.get(mode, 0)):
+                await asyncio.sleep(2 if mode == "silent" else 0.1)
+                await response.write(b"x")
         return response
 
     app = web.Application()
@@ -551,6 +579,7 @@ async def test_an_error_whose_body_fails_is_still_that_error(mode: str, aiohttp_
         await upstream.close()
 
     assert (raised.value.retry_after, raised.value.billed) == (7, False)
+    assert "an HTML page" in raised.value.message
 
 
 def test_dates_in_the_past_mean_now() -> None:

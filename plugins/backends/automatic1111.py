@@ -71,7 +71,7 @@ class Automatic1111:
         if ":" in self.username:
             raise ValueError("username must not hold a colon")
         keys = (Secret(f"{self.username}:{self.password}"),) if self.username else ()
-        self._upstream = Upstream(self.http, keys, authorize=_basic)
+        self._upstream = Upstream(self.http, keys, authorize=_basic, secrets=(self.password,))
 
     async def __aenter__(self) -> Automatic1111:
         await self._upstream.open()

@@ -136,7 +136,8 @@ class Fal:
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Queue the job, wait, and give the URLs of what came, less what the safety checker blackened."""
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.images else self.outgoing(request)
-        submitted = await self._upstream.send(outgoing, report)
+        # With ``sync_mode`` it answers at once.
+        submitted = await self._upstream.send(outgoing, report, pictures=request.n)
         if _is_finished(submitted):
             return _pictures(submitted, request.n)
         state_url, answer_url = (self._place(submitted, name) for name in ("status_url", "response_url"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -163,7 +164,7 @@ def _check_reason(reason: object) -> None:
 
 
 def _seed(value: object) -> int | None:
-    return int(value) if isinstance(value, int | str) and str(value).isascii() and str(value).isdigit() else None
+    return int(value) if isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,20}", str(value)) else None
 
 
 @hookimpl

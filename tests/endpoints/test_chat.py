@@ -476,11 +476,12 @@ async def test_an_allowance_used_up_is_not_asked_for_again(gateway, fake):
     """The SDKs would repeat a 429 twice for nothing."""
     fake.error = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
     fake.mode = "status:429"
-    answer = await gateway.chat()
+    for words in ("a fox", "a bear"):
+        answer = await gateway.chat(words)
 
-    assert (answer.status, answer.error["code"]) == (429, "upstream_allowance")
-    assert answer.headers["x-should-retry"] == "false"
-    assert int(answer.headers["Retry-After"]) > 60
+        assert (answer.status, answer.error["code"]) == (429, "upstream_allowance")
+        assert answer.headers["x-should-retry"] == "false"
+        assert int(answer.headers["Retry-After"]) > 60
 
 
 @pytest.mark.parametrize("mode", ["refuse", "html", "status:400", "reset", "cut"])

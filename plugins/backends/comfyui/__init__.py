@@ -208,8 +208,10 @@ class ComfyUI:
         try:
             # Connected first, so that no message of the job is missed.
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait({listening, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
+            try:
+                await asyncio.wait({listening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
             yield
         finally:
             listening.cancel()

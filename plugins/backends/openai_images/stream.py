@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 from typing import Any
 
@@ -69,6 +70,7 @@ class PictureStream:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
+    line = line.removeprefix(codecs.BOM_UTF8)
     if not line.startswith(b"data:"):
         return None
     try:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from gateway_plugins.backends.automatic1111 import Automatic1111
 
-from gateway import BrokenAnswerError, BusyUpstreamError, Image, ImageRequest, Secret, Size, UpstreamTimeoutError
+from gateway import (
+    BrokenAnswerError,
+    BusyUpstreamError,
+    GatewayError,
+    Image,
+    ImageRequest,
+    Secret,
+    Size,
+    UpstreamTimeoutError,
+)
 from tests.fake_upstream import png
 from tests.plugins.backends.vendors import PICTURE, QUICK, Told, draw, open_vendor
 
@@ -205,6 +214,21 @@ async def test_the_login_is_basic_and_never_shown():
 
         assert fake.calls[0].headers["Authorization"] == "Basic " + base64.b64encode(b"user:canary").decode()
     assert "canary" not in f"{caught.value} {backend!r}"
+
+
+@pytest.mark.parametrize("echoed", ["Basic dXNlcjpjYW5hcnktMTIz", "user:canary-123", "canary-123"])
+async def test_a_login_that_the_server_repeats_is_not_told(echoed: str):
+    """Neither as it was sent nor in its parts."""
+    async with (
+        open_vendor("automatic1111") as (fake, _),
+        Automatic1111(fake.base, "user", Secret("canary-123"), QUICK) as backend,
+    ):
+        fake.mode, fake.error = "status:400", {"detail": f"bad header Authorization: {echoed}"}
+        with pytest.raises(GatewayError, match="bad header") as caught:
+            await draw(backend, ASKED)
+
+    assert "canary" not in caught.value.message
+    assert "dXNl" not in caught.value.message
 
 
 async def test_out_of_memory_is_told_in_its_words():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from pathlib import Path
@@ -312,6 +313,28 @@ async def test_cancelling_interrupts():
 
         assert fake.paths()[-1] == "POST /interrupt"
         assert fake.last.json == {"prompt_id": "j-1"}
+
+
+async def test_cancelled_while_it_connects_it_leaves_nothing_behind():
+    """A server that accepts and says nothing holds no task for good."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server, ComfyUI(WORKFLOW, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as backend:
+        before = asyncio.all_tasks()
+        job = asyncio.create_task(draw(backend, ASKED, Told()))
+        await asyncio.sleep(0.1)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await asyncio.sleep(0.05)
+        left = [task for task in asyncio.all_tasks() - before if "silent" not in str(task.get_coro())]
+
+    assert left == []
 
 
 async def test_a_key_for_a_proxy_before_it_goes_with_every_call():

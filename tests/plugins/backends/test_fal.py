@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -202,6 +203,16 @@ async def test_pictures_that_come_at_once_are_taken():
 
         assert [image.url for image in made] == ["https://x.example/a.png"]
         assert len(fake.calls) == 1
+
+
+async def test_several_pictures_that_come_at_once_have_room():
+    """With ``sync_mode`` they come as data: URLs, all in the one answer."""
+    async with open_vendor("fal") as (fake, backend):
+        url = "data:image/png;base64," + "A" * 6_000_000
+        fake.mode, fake.error = "body", {"images": [{"url": url}] * 4}
+        made = await draw(backend, replace(ASKED, n=4))
+
+        assert len(made) == 4
 
 
 def test_the_key_of_a_router_goes_to_no_queue_of_fals():

@@ -549,6 +549,16 @@ async def test_the_tokens_of_an_answer_are_told(picture: bytes, fake: FakeUpstre
     assert report.usages == [USED]
 
 
+async def test_a_mark_at_the_start_of_a_stream_is_no_part_of_it(fake: FakeUpstream) -> None:
+    """Some write a byte order mark before the first event, which may be the picture."""
+    done = {"type": "image_generation.completed", "b64_json": TEXT}
+    fake.mode, fake.error = "body", f"\ufeffdata: {json.dumps(done)}\n\n".encode()
+    async with backend(fake) as images:
+        made = await images.generate(asking("gpt-image-2", partial_images=1), Remembered())
+
+    assert made == [Image(PICTURE)]
+
+
 async def test_the_tokens_of_a_stream_are_told(fake: FakeUpstream) -> None:
     """They stand in the last event."""
     done = {"type": "image_generation.completed", "b64_json": TEXT, "usage": TOKENS}

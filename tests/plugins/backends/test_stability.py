@@ -152,7 +152,7 @@ async def test_an_answer_without_a_picture_is_broken(body: Any):
             await draw(backend, ASKED)
 
 
-@pytest.mark.parametrize("seed", [None, "x", -1, 1.5, [], "²"])
+@pytest.mark.parametrize("seed", [None, "x", -1, 1.5, [], "²", "7" * 5000])
 async def test_a_strange_seed_is_no_seed(seed: Any):
     """It is no reason to lose the picture."""
     async with open_vendor("stability") as (fake, backend):
