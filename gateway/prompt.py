@@ -12,6 +12,8 @@ from gateway.errors import RequestError
 from gateway.values import Size
 
 LONGEST = 32_000
+MOST_FLAGS = 32
+"""Flags that are taken out of a prompt; each looks through all of it."""
 DIGIT = "[0-9０-９]"
 COLONS = ":：∶"
 COLON = f"[{COLONS}]"
@@ -88,7 +90,9 @@ def read_prompt(text: str, ratios: Mapping[str, Size], default: Size, legacy: bo
     *legacy* reads as Worker A did: the first pair followed by white space decides, known or not.
     """
     flags = frozenset(flag.lower() for flag in FLAG.findall(text)) if "---" in text else frozenset[str]()
-    while flags and (found := FLAG.search(text)):
+    for _ in range(MOST_FLAGS if flags else 0):
+        if (found := FLAG.search(text)) is None:
+            break
         text = _cut(text, found.start(), found.end())
     written = text.strip()
     if not any(colon in text for colon in COLONS):

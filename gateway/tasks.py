@@ -8,6 +8,17 @@ from typing import Any
 
 import orjson
 
+from gateway.task_prompts import (
+    EMOJI_ASKED,
+    FOLLOW_UPS_ASKED,
+    OPEN_WEBUI,
+    OWN_TEMPLATE,
+    SUMMARY_ASKED,
+    SUMMARY_ORDERED,
+    TITLE_ASKED,
+    TITLE_ORDERED,
+)
+
 Kind = str
 """``title``, ``summary``, ``tags``, ``follow_ups``, ``queries``, ``emoji``, ``tool_calls``, ``text`` or ``prompt``."""
 
@@ -17,79 +28,6 @@ SYSTEM = ("system", "developer")
 MOST_SYSTEMS = 4
 ALWAYS_JSON = ("tags", "follow_ups", "queries", "text", "prompt")
 """What Open WebUI reads as JSON, whatever its template says."""
-
-OPEN_WEBUI = {
-    "title": r"(?:Generate|Create) a concise, 3-5 word title",
-    "tags": r"Generate 1-3 broad tags categorizing",
-    "follow_ups": r"Suggest 3-5 relevant follow-up",
-    "queries": r"Analyze the chat history to determine the necessity|Based on the chat history, determine",
-    "text": r"You are an autocompletion system",
-    "prompt": r"Generate a detailed prompt for an? ?m? image generation task",
-}
-OWN_TEMPLATE = re.compile(r"""["'](title|tags|follow_ups|queries)["']\s*:""")
-
-TITLES = (
-    # Open WebUI before its "### Task:" heading
-    r"(?:Generate|Create) a concise, 3-5 word (?:title|phrase) (?:with an emoji )?(?:as|summarizing|for)",
-    # NextChat
-    r"Please generate a four to five word title summarizing our conversation",
-    r"Use the language used by the user .{0,120}to generate a title .{0,30}summarizing our conversation",
-    r"请?使用四到五个字直接返回这句话的简要主题",
-    r"使用四到五個字直接返回這句話的簡要主題",
-    r"4[~～〜-]5文字でこの(?:文章|会話)の簡潔な主題を",
-    # LibreChat
-    r"(?:Please )?(?:provide|generate) an? (?:extremely )?concise,? 5-word-or-less title for the conversation",
-    r"Analyze this conversation and provide:\s*1\. The detected language",
-    r"Detect user language and write in the same language an extremely concise title for this conversation",
-    r"Please generate a concise title \(max 40 characters\) for a conversation that starts with",
-    # Chatbox
-    r"Based on the chat history, give this conversation a name\.",
-    # NextChat in Japanese since 2.9
-    r"この文の簡潔なテーマを四から五文字で返してください",
-    # Continue
-    r".{0,300}please reply with a title for the chat that is",
-    # Zed, and what many smaller clients say in much the same words
-    (
-        r"(?:please )?(?:generate|create|write|provide|suggest|give me|come up with) an? (?:[\w’', -]{0,60} )?"
-        r"(?:title|name|headline) "
-        r"(?:for|of|that (?:summari[sz]es|describes)|summari[sz]ing|describing|to summari[sz]e) "
-        r"(?:this|the|our|the following|the above|the current|the entire) (?:conversation|chat|dialogue|thread)\b"
-        r"(?! (?:room|app|group|show|bot))"
-    ),
-    (
-        r"(?:please )?(?:give|name|title) (?:this|our|the) (?:conversation|chat)"
-        r"(?: an? (?:[\w-]+ ){0,3}(?:title|name))?\W*$"
-    ),
-)
-TITLE_ASKED = re.compile("|".join(TITLES), re.IGNORECASE)
-SUMMARY_ASKED = re.compile(
-    r"Summarize the discussion briefly in 200 words or less to use as a prompt for future context"
-    r"|简要总结一下对话内容，用作后续的上下文提示"
-    r"|簡要總結一下(?:對話內容|你和使用者的對話)，用作後續的上下文提示"
-    r"|あなたとユーザ.{0,20}(?:まとめて|要約し).{0,6}後続のコンテキストプロンプト"
-    r"|Use the language used by the user .{0,120}to summari[sz]e the conversation in at most"
-    r"|Faites un résumé succinct de la discussion"
-    # SillyTavern
-    r"|\[?(?:Ignore previous instructions\.|Pause your roleplay\.)\s*Summari[sz]e the most important (?:facts|events)"
-    r"|(?:please )?summari[sz]e (?:this|our|the) (?:conversation|chat|discussion)(?: so far| above| briefly)?\W*$",
-    re.IGNORECASE,
-)
-# Cherry Studio and LobeChat say it in the system message.
-TITLE_ORDERED = re.compile(
-    r"You are an assistant (?:skilled|who is good) (?:in|at) conversations?\.?\s+You need to summarize the user's"
-    r" conversation into a title"
-    r"|You are a professional conversation summarizer\. Generate a concise title"
-    r"|Summarize the given (?:session|conversation) (?:as|into) a .{0,30}title"
-    # big-AGI, HuggingChat
-    r"|You are an AI conversation titles assistant"
-    r"|You are a (?:chat thread titling|summarization) (?:assistant|AI)\b.{0,80}(?:title|conversation|summari)"
-    r"|你是一名擅长会话的助理，你需要将用户的会话总结为"
-    r"|总结给出的会话，将其总结为语言为.{1,20}字内标题",
-    re.IGNORECASE,
-)
-
-FOLLOW_UPS_ASKED = re.compile(r"Suggest three very short factual follow-up questions", re.IGNORECASE)
-EMOJI_ASKED = re.compile(r"Your task is to reflect the speaker['’]s likely facial expression", re.IGNORECASE)
 
 SPOKEN = re.compile(
     r"^[ \t>|]*(?:user|human|用户)[ \t]*[:：][ \t]*(?:\n[ \t]*)?\"?(\S[^\n]*)", re.IGNORECASE | re.MULTILINE
@@ -182,6 +120,8 @@ def _order(role: Any, last: str, standing: Sequence[str]) -> tuple[Kind | None, 
             return "tool_calls", text
         if TITLE_ORDERED.match(text) or TITLE_ASKED.match(text):
             return "title", text
+        if SUMMARY_ORDERED.match(text):
+            return "summary", text
     return None, ""
 
 

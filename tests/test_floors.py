@@ -26,8 +26,8 @@ FLOORS: dict[str, str] = {
         "journey keyring memory names negotiate object_body object_errors object_signatures object_store observing "
         "outage picture_entries picture_files picture_sweep pictures places plain_files polling probing promises "
         "prompt redis_counters references retouch retrying serving shared_counters signing sizes spool spool_folder "
-        "state storage_calls tasks texts torn_requests transforms troubles tuning upstream validation verdict "
-        "yaml_source"
+        "state storage_calls task_prompts tasks texts torn_requests transforms troubles tuning upstream validation "
+        "verdict yaml_source"
     ),
     "public face": "__init__",
     "jobs and plugins": "admission claims finished job job_records jobs registry routing targets unstored",

@@ -45,7 +45,8 @@ class ChatCall:
         if not self.pictures:
             return self.request
         images = await input_images(self.pictures, request, param="messages")
-        size = self.request.size if self.request.aspect_ratio else None
+        # The size of all chats is none that anybody asked for; an edit keeps its picture's own.
+        size = None if self.request.any_size else self.request.size
         return replace(self.request, images=images, size=size)
 
 

@@ -589,6 +589,25 @@ async def test_an_input_picture_that_the_model_cannot_take_is_a_400(gateway, fak
 
 
 @pytest.mark.parametrize(
+    ("words", "body", "size"),
+    [
+        ("make it blue", {"size": "512x768"}, "512x768"),
+        ("make it blue", {"width": 640, "height": 480}, "640x480"),
+        ("make it blue", {"aspect_ratio": "16:9"}, "1024x576"),
+        ("make it blue 1:2", {"size": "512x768"}, "512x1024"),
+        ("make it blue", {}, None),
+    ],
+)
+async def test_the_size_of_an_edit_is_what_was_asked_for(demo, words, body, size):
+    """In the body or as a ratio in the words; the one configured for all chats does not cut a picture that came."""
+    parts = [{"type": "text", "text": words}, {"type": "image_url", "image_url": {"url": PNG}}]
+    answer = await demo.chat(parts, **body)
+
+    assert answer.status == 200, answer.text
+    assert answer.json["gateway"]["receipt"]["asked"].get("size") == size
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.1:1/x.png",

@@ -22,7 +22,7 @@ from gateway import (
     UpstreamTimeoutError,
 )
 from tests.fake_upstream import png
-from tests.plugins.backends.vendors import KEYS, Told, draw, open_vendor
+from tests.plugins.backends.vendors import KEYS, QUICK, Told, draw, open_vendor
 
 ASKED = ImageRequest("a cat", model="fal-ai/flux/schnell")
 QUEUED = {"status": "IN_QUEUE", "queue_position": 2}
@@ -208,7 +208,7 @@ async def test_pictures_that_come_at_once_are_taken():
 async def test_several_pictures_that_come_at_once_have_room():
     """With ``sync_mode`` they come as data: URLs, all in the one answer."""
     async with open_vendor("fal") as (fake, backend):
-        url = "data:image/png;base64," + "A" * 6_000_000
+        url = "data:image/png;base64," + "A" * (QUICK.limit // 2)
         fake.mode, fake.error = "body", {"images": [{"url": url}] * 4}
         made = await draw(backend, replace(ASKED, n=4))
 
