@@ -7,6 +7,7 @@ before the first request and closed at shutdown.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -123,7 +124,8 @@ class Work:
     """A job on its way through the pipeline, as middlewares see it; change it by ``dataclasses.replace``.
 
     Before *generate* there is the request; after it *images*; after *store* *pictures*. *sent* says whether a call that
-    may have to be paid for has gone out for this job.
+    may have to be paid for has gone out for this job. A middleware that waits for another job does so within ``async
+    with work.aside():``, and holds no place among the running jobs meanwhile, since the other may need one.
     """
 
     job: str
@@ -135,6 +137,7 @@ class Work:
     pictures: tuple[Picture, ...] = ()
     tell: Callable[[str, Mapping[str, Any]], None] = field(default=lambda kind, data: None, repr=False)
     sent: Callable[[], bool] = field(default=lambda: False, repr=False)
+    aside: Callable[[], AbstractAsyncContextManager[None]] = field(default=nullcontext, repr=False)
 
     def noted(self, note: str) -> Work:
         """Give the same work with *note* in its receipt."""

@@ -67,6 +67,7 @@ class Generation:
         *around* puts what stands around each attempt around it.
         """
         receipt, telling = work.receipt, Telling(job, work)
+        lost: UpstreamError | None = None
         choices = self._router.order(work.request, targets)
         # Whose line is full would refuse at once: it stands behind the others.
         choices.sort(key=lambda choice: self._places.is_full(choice[0].backend_name, work.caller.name))
@@ -89,10 +90,13 @@ class Generation:
                 work.tell("attempt_failed", _failure(target, error, final))
                 failure = _named(error, target)
                 if final:
-                    raise failure from None
-            except RequestError as error:
-                work.tell("attempt_failed", _failure(target, error, True))
-                raise
+                    raise _after(lost, failure) from None
+                if error.sent and error.billed is not False:
+                    lost = failure
+            except GatewayError as error:
+                if isinstance(error, RequestError):
+                    work.tell("attempt_failed", _failure(target, error, True))
+                raise _after(lost, error) from None
             else:
                 counts = {"count": len(drawn.images), "missing": len(drawn.failures)}
                 work.tell("generated", {"target": target.name, **counts})
@@ -252,6 +256,17 @@ def _named(error: UpstreamError, target: Target) -> UpstreamError:
     # The SDKs repeat 408, 409, 429 and 5xx by themselves: that would be a second picture, perhaps a second bill.
     if error.sent and (not error.retryable or error.status >= 500):
         error.again = False
+    return error
+
+
+def _after(lost: UpstreamError | None, error: GatewayError) -> GatewayError:
+    """Give the error to raise for *error* after *lost*: that an earlier target may be paid for holds whatever a later
+    one did, so that neither a client nor its key may try again."""
+    if lost is None:
+        return error
+    if not isinstance(error, UpstreamError):
+        return lost
+    error.sent, error.billed, error.again = True, None, False
     return error
 
 

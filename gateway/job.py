@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -138,6 +139,13 @@ class Job:
         """Wait for a place among the running jobs again."""
         if self.on_back:
             await self.on_back(self)
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Hold no place among the running jobs while this one waits for another; a block that fails ends the job."""
+        self.step_aside()
+        yield
+        await self.step_back()
 
     def dismiss(self, reader: asyncio.Task[Any], error: GatewayError) -> None:
         """Have one reader raise *error* instead of waiting on, unless something is sent first; others are not told."""

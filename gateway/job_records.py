@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.errors import GatewayError
+from gateway.errors import BusyError, GatewayError, RefusedError, UpstreamError
+from gateway.finished import KEPT
 from gateway.job import FINISHED, Job, without_bytes
 from gateway.jobs import Jobs
 from gateway.state import Records
@@ -24,7 +26,7 @@ GOODBYE = 10.0
 
 @dataclass(frozen=True)
 class Failure:
-    """An error as it was told."""
+    """An error as it was told, and what else decides whether it is answered again: one of `KINDS`, if it is billed."""
 
     message: str
     type: str
@@ -32,6 +34,9 @@ class Failure:
     status: int
     param: str | None = None
     again: bool | None = None
+    kind: str = ""
+    billed: bool | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Record:
     webhook: str | None = None
 
 
+KINDS: Mapping[str, type[GatewayError]] = {"refused": RefusedError, "busy": BusyError, "upstream": UpstreamError}
 INTERRUPTED = Failure(
     "the gateway was stopped while the picture was drawn; it may have been paid for, so it is not drawn again",
     "server_error",
@@ -105,7 +111,11 @@ class JobRecords:
         """Keep a job that has just ended."""
         job.kept = self._keep_task(job, (job.ended or job.created) + self._keep)
 
-    def _keep_task(self, job: Job, expires: float) -> asyncio.Task[None]:
+    def _keep_task(self, job: Job, expires: float) -> asyncio.Task[None] | None:
+        if len(self._wanted) >= KEPT and job.id not in self._wanted:
+            # Memory has an end.
+            log.error("the record of %s is not kept: the store hangs, and %d others wait for it", job.id, KEPT)
+            return None
         self._wanted[job.id] = RECORD.dump_json(_record(job)).decode(), expires
         task = asyncio.get_running_loop().create_task(self._put(job.id))
         self._tasks.add(task)
@@ -126,8 +136,6 @@ class JobRecords:
 
 
 def _record(job: Job) -> Record:
-    error = job.error
-    failure = error and Failure(error.message, error.type, error.code, error.status, error.param, error.again)
     events = (replace(event, data={k: v for k, v in event.data.items() if _is_plain(v)}) for event in job.events)
     return Record(
         id=job.id,
@@ -143,9 +151,26 @@ def _record(job: Job) -> Record:
         key=job.key,
         events=tuple(events),
         result=without_bytes(job.result) if job.result else None,
-        failure=failure or None,
+        failure=_failure(job.error) if job.error else None,
         webhook=job.webhook,
     )
+
+
+def _failure(error: GatewayError) -> Failure:
+    kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), "")
+    billed, said = getattr(error, "billed", None), getattr(error, "said", None)
+    told = (error.message, error.type, error.code, error.status, error.param, error.again)
+    return Failure(*told, kind=kind, billed=billed, said=said)
+
+
+def _error(failure: Failure) -> GatewayError:
+    error = KINDS.get(failure.kind, GatewayError)(failure.message, param=failure.param, code=failure.code)
+    error.status, error.type, error.again = failure.status, failure.type, failure.again
+    if isinstance(error, UpstreamError):
+        error.billed = failure.billed
+    elif isinstance(error, RefusedError):
+        error.said = failure.said
+    return error
 
 
 def _unspooled(result: Result | None) -> Result | None:
@@ -171,8 +196,7 @@ def _job(record: Record) -> Job:
     ]
     failure = record.failure or (None if record.result else INTERRUPTED)
     if failure:
-        job.error = GatewayError(failure.message, param=failure.param, code=failure.code)
-        job.error.status, job.error.type, job.error.again = failure.status, failure.type, failure.again
+        job.error = _error(failure)
     if not done and job.error:
         last = Event(job.id, len(job.events) + 1, "failed", job.ended, {**job.error.as_json(), "sent": job.sent})
         job.events.append(last)

@@ -51,7 +51,16 @@ class Pipeline:
     async def run(self, job: Job, recipe: Recipe) -> Result:
         """Make, store and describe the pictures of *job*; raise `GatewayError` kinds."""
         receipt = Receipt(model=recipe.model, asked=asked(job.request))
-        work = Work(job.id, job.caller, job.request, job.original, receipt, tell=job.tell, sent=lambda: job.sent)
+        work = Work(
+            job.id,
+            job.caller,
+            job.request,
+            job.original,
+            receipt,
+            tell=job.tell,
+            sent=lambda: job.sent,
+            aside=job.waiting,
+        )
         around = recipe.middlewares
         attempts = partial(_chain, "attempt", middlewares=around) if _stand(around, "attempt") else None
 

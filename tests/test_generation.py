@@ -200,6 +200,24 @@ async def test_who_wants_it_so_has_sent_calls_tried_again() -> None:
     assert [a.outcome for a in work.receipt.attempts] == ["upstream_timeout", "ok"]
 
 
+@pytest.mark.parametrize("later", [UnreachableError("gone"), BusyUpstreamError("full"), RejectedError("no")])
+async def test_what_may_be_billed_stays_so_whatever_comes_after_it(later: UpstreamError) -> None:
+    """The last target's error is told, and neither client nor key may try again: the first may be paid for."""
+    with pytest.raises(UpstreamError, match=r"^t1/up: ") as raised:
+        await Run(raising(UpstreamTimeoutError("slow")), raising(later))(retry_sent=True)
+
+    error = raised.value
+    assert (error.sent, error.billed, error.again) == (True, None, False)
+
+
+async def test_what_may_be_billed_is_told_where_a_later_target_has_no_error_of_its_own() -> None:
+    """A request that the second cannot serve, or a line that is full, cost nothing; the first may have."""
+    for later in (RequestError("cannot"), RefusedError("no"), BusyError("full")):
+        with pytest.raises(UpstreamTimeoutError, match=r"^t0/up: slow") as raised:
+            await Run(raising(UpstreamTimeoutError("slow")), raising(later))(retry_sent=True)
+        assert (raised.value.sent, raised.value.again) == (True, False)
+
+
 async def test_when_all_fail_the_last_one_is_told() -> None:
     """Each target is asked once; the error names the last."""
     painters = [raising(BusyUpstreamError("full")), raising(UnreachableError("gone"))]

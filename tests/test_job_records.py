@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import BadKeyError, GatewayError, RefusedError, UpstreamTimeoutError
+from gateway.claims import is_lost
+from gateway.errors import (
+    BadKeyError,
+    BudgetError,
+    BusyUpstreamError,
+    GatewayError,
+    RefusedError,
+    UpstreamTimeoutError,
+)
+from gateway.generation import _named
 from gateway.job import Job
 from gateway.job_records import JobRecords
 from gateway.jobs import Jobs
 from gateway.receipt import Attempt, Change, Receipt
 from gateway.settings import Jobs as Limits
+from gateway.targets import Target
 from gateway.values import Caller, Image, ImageRequest, Picture, PictureMeta, Result, Size
 
 ANN = Caller("ann", ("flux-*",))
@@ -106,7 +116,25 @@ async def test_a_finished_job_is_the_same_after_a_restart() -> None:
     assert found.events[-1].data["result"] == found.result
 
 
-@pytest.mark.parametrize("error", [RefusedError("no", param="prompt"), UpstreamTimeoutError("slow"), BadKeyError("k")])
+def refused() -> RefusedError:
+    """A refusal in a model's own words."""
+    error = RefusedError("no", param="prompt")
+    error.said = "I cannot draw that"
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused(),
+        UpstreamTimeoutError("slow"),
+        BadKeyError("k"),
+        _named(BusyUpstreamError("answered 500"), Target("up", "up", None)),
+        _named(BadKeyError("k"), Target("up", "up", None)),
+        BudgetError("spent"),
+    ],
+    ids=["refused", "timeout", "key", "named 500", "named key", "budget"],
+)
 async def test_a_failed_job_fails_alike_after_a_restart(error: GatewayError) -> None:
     """Status, type, code, words and whether to try again."""
 
@@ -121,8 +149,10 @@ async def test_a_failed_job_fails_alike_after_a_restart(error: GatewayError) -> 
 
     for name in ("status", "type", "code", "message", "param", "again"):
         assert getattr(raised.value, name) == getattr(job.error, name)
-    again = following.earlier(ANN, "k", "f")
-    assert (again is found) is (job.error.again is False)
+    assert raised.value.as_json() == job.error.as_json()
+    assert getattr(raised.value, "said", None) == getattr(job.error, "said", None)
+    # Whether the key is nailed to the failure is told by the same rule.
+    assert (following.earlier(ANN, "k", "f") is found) is is_lost(job)
 
 
 async def test_keys_are_honoured_after_a_restart() -> None:
@@ -178,6 +208,26 @@ async def test_a_store_that_hangs_holds_up_no_stop(
         await records.close()
 
     assert "5 records of jobs could not be kept" in caplog.text
+
+
+async def test_a_store_that_hangs_fills_no_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only so many records wait for it; what is given up is told."""
+    monkeypatch.setattr("gateway.job_records.KEPT", 3)
+    paper = Paper(slow=asyncio.Event())
+    records = JobRecords(paper, 60)
+    made = [Job(ImageRequest("a cat"), ANN, "a cat", lambda event: None) for _ in range(6)]
+    for job in made:
+        records.sent(job)
+        await asyncio.sleep(0)
+        records.ended(job)
+    assert paper.slow is not None
+    paper.slow.set()
+    await records.close()
+
+    assert 3 <= len(paper.texts) <= 4
+    assert made[-1].id in caplog.text
 
 
 async def test_of_a_job_only_its_newest_state_is_written() -> None:

@@ -29,6 +29,8 @@ SMALL = 2**14
 """Bytes up to which parts of an answer are joined."""
 INLINE = 4 * 2**20
 """Bytes up to which base64 is made on the loop; above that a thread is cheaper than the wait."""
+KINDS = {"image_tokens": 0, "text_tokens": 0}
+"""What OpenAI's types need of a usage's details; litellm refuses a whole answer without them."""
 
 
 async def answer_pictures(request: web.Request, job: Job, result: Result, form: str) -> tuple[bytes, ...]:
@@ -89,7 +91,9 @@ async def stream_pictures(request: web.Request, job: Job, kind: str, form: str) 
 def image_usage(result: Result) -> dict[str, Any]:
     """Give the images API's usage block: as the upstream told, else the prompt's words, roughly four letters each."""
     if result.receipt.usage:
-        return result.receipt.usage.as_json()
+        told = result.receipt.usage.as_json()
+        given = (name for name in ("input_tokens_details", "output_tokens_details") if name in told)
+        return told | {name: {**KINDS, **told[name]} for name in given}
     words = max(1, len(result.prompt) // 4)
     details = {"image_tokens": 0, "text_tokens": words}
     return {"input_tokens": words, "input_tokens_details": details, "output_tokens": 0, "total_tokens": words}

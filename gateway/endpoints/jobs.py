@@ -65,7 +65,10 @@ async def follow_job(request: web.Request) -> web.StreamResponse:
         if not EVENT.fullmatch(text):
             raise RequestError(f"{name} must be the number of an event", param=name)
     last = int(told or asked)
-    if job.done and told is not None and last >= len(job.events):
+    if job.done and last > len(job.events):
+        # It was told more by a process that was killed: only the end is new to it.
+        last = len(job.events) - 1
+    if job.done and told is not None and last == len(job.events):
         # A browser's EventSource comes back for ever unless it is told that nothing will follow.
         return web.Response(status=204)
     with runtime.jobs.reading(job):

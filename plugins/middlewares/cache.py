@@ -92,7 +92,8 @@ class Cache:
             drawing = self._drawing.get(key)
             if drawing is None:
                 return await self._draw(key, work, proceed)
-            await asyncio.wait({drawing})
+            async with work.aside():
+                await asyncio.wait({drawing})
             if made := drawing.result():
                 break
         receipt = replace(made.receipt, attempts=(), cost=0.0, usage=None)

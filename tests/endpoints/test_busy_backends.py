@@ -155,6 +155,29 @@ async def test_jobs_of_many_calls_do_not_wait_for_each_other_for_ever(
     assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
 
 
+@pytest.mark.parametrize("limits", ["running: 2", "running: 64, per_caller: 1"])
+async def test_those_who_wait_for_the_same_picture_leave_it_its_place(
+    aiohttp_server: Any, tmp_path: Path, limits: str
+) -> None:
+    """`cache` lets them wait for the one that draws, which stands in its backend's line and needs a place after it."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "middlewares: {cache: {use: cache}}\nbackends: {painter: {use: one_by_one}}\n"
+        + "models: {held: {middlewares: [cache], backends: [{backend: painter}]}}\n"
+        + f"jobs: {{{limits}, per_backend: {{painter: 1}}, timeout: 8s}}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+    first = await later(town, n=5)
+    same = [await later(town, prompt="a dog", seed=5) for _ in range(3)]
+    ends = [await finished(town, identity) for identity in (first, *same)]
+    backend: Any = town.runtime.backends["painter"]
+
+    assert [end["status"] for end in ends] == ["completed"] * 4
+    assert backend.calls == 6
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
 async def narrow(aiohttp_server: Any, tmp_path: Path, models: str) -> Gateway:
     """One call works for the painter and one waits; the idle one draws at once."""
     yaml = (

@@ -141,6 +141,19 @@ async def test_a_browser_that_has_read_all_is_told_to_stop(held: Gateway) -> Non
     assert (again.status, again.body) == (204, b"")
 
 
+async def test_a_reader_that_was_told_more_before_a_crash_hears_the_end(held: Gateway) -> None:
+    """What came after the record was lost with the process: the end has a smaller number than what was read."""
+    painter(held).free.set()
+    identity = await later(held)
+    told = events(await held.get(f"/v1/jobs/{identity}/events"))
+    path, beyond = f"/v1/jobs/{identity}/events", str(told[-1][0] + 3)
+    by_header = events(await held.get(path, headers={"Last-Event-ID": beyond}))
+    by_query = events(await held.get(path, params={"after": beyond}))
+
+    assert by_header == by_query == told[-1:]
+    assert (await held.get(path, headers={"Last-Event-ID": str(by_header[-1][0])})).status == 204
+
+
 @pytest.mark.parametrize("value", ["-1", "x", "1.5", "99999999999", "١"])
 async def test_an_odd_last_event_id_is_a_400(held: Gateway, value: str) -> None:
     """Only the number of an event will do, in the address as in the header, and neither excuses the other."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from openai.types.images_response import Usage as ImagesUsage
 from PIL import Image as Pillow
 
 from tests.fake_upstream import FakeUpstream, png
@@ -52,6 +53,32 @@ async def test_the_images_api_tells_the_tokens_of_the_upstream(openai_like: Gate
         assert answer.status == 200, answer.text
         assert answer.json["usage"] == TOKENS
         assert answer.json["gateway"]["receipt"]["usage"] == TOKENS
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        (None, {"image_tokens": 0, "text_tokens": 0}),
+        ({"text_tokens": 7}, {"image_tokens": 0, "text_tokens": 7}),
+        ({"cached_tokens": 3}, {"image_tokens": 0, "text_tokens": 0, "cached_tokens": 3}),
+    ],
+    ids=["none", "one kind", "another kind"],
+)
+async def test_both_kinds_of_tokens_are_told(
+    openai_like: Gateway, fake: FakeUpstream, details: dict[str, int] | None, told: dict[str, int]
+) -> None:
+    """OpenAI's types need both, and litellm refuses a whole answer that lacks one."""
+    usage = {"input_tokens": 7, "output_tokens": 4, "total_tokens": 11} | (
+        {"input_tokens_details": details, "output_tokens_details": details} if details else {}
+    )
+    fake.error = {**fake.error, "usage": usage}
+    answer = await openai_like.draw()
+    streamed = (await openai_like.draw(stream=True)).chunks()[-1]
+
+    for shown in (answer.json["usage"], streamed["usage"]):
+        assert shown["input_tokens_details"] == told
+        assert shown.get("output_tokens_details", told) == told
+        ImagesUsage.model_validate(shown, strict=True)
 
 
 async def test_streams_tell_the_tokens_of_the_upstream(openai_like: Gateway) -> None:
