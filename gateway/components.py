@@ -61,8 +61,8 @@ def make_components(
             document.complain((kind, name), f"stages: {unknown[0]} is none; known: {', '.join(sorted(STAGES))}")
     if len(made) < len(names):
         return made  # what is missing would only be complained of a second time
-    for name, component in made.items():
-        if hasattr(component, "connect"):
+    for name, component in made.items() if kind == "storages" else ():
+        if callable(getattr(type(component), "connect", None)):
             try:
                 component.connect(made)
             except Exception as error:  # noqa: BLE001  - a plugin's code may raise anything; the start tells where

@@ -108,6 +108,10 @@ def _wanted(document: Document, steps: Steps, spec: Any) -> bool:
     at = (*steps, "when")
     if document.is_broken(at):
         return True
+    listed = [condition] if not isinstance(condition, dict) else [condition.get("set"), condition.get("unset")]
+    if any(_holds_mapping(each) for each in listed):
+        document.complain(at, "expected texts, or one mapping with set, unset and equal; not a list of mappings")
+        return True
     if not isinstance(condition, dict):
         return _filled(condition)
     for name in condition:
@@ -128,6 +132,10 @@ def _wanted(document: Document, steps: Steps, spec: Any) -> bool:
 
 def _faulty(document: Document, steps: Steps) -> bool:
     return any(each.steps[: len(steps)] == steps for each in document.complaints)
+
+
+def _holds_mapping(condition: Any) -> bool:
+    return isinstance(condition, dict) or (isinstance(condition, list) and any(map(_holds_mapping, condition)))
 
 
 def _filled(condition: Any) -> bool:

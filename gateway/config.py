@@ -17,8 +17,9 @@ from gateway.document import Document
 from gateway.errors import ConfigError
 from gateway.hints import known_words
 from gateway.references import check_presence, check_prices, check_references, unused
-from gateway.registry import Registry, discover
+from gateway.registry import Registry, discover, plugins_in
 from gateway.settings import KINDS, ModelSettings, Settings
+from gateway.texts import make_template
 from gateway.validation import InvalidError, anchored, option_hints, validate
 from gateway.yaml_source import FILE_LIMIT, read_yaml
 
@@ -108,6 +109,8 @@ def plugin_files(document: Document) -> list[Path]:
 
 
 def _plugin_file(path: Path) -> Path:
+    if path.is_dir() and not plugins_in(path):
+        raise ValueError("there is no plugin in this folder: neither a Python file nor a package")
     if path.is_dir() or (path.is_file() and path.suffix == ".py"):
         return path
     raise ValueError("not a Python file" if path.exists() else "there is no such file or folder")
@@ -122,6 +125,7 @@ def settings_of(document: Document, registry: Registry) -> Configuration:
         if key not in known:
             document.complain((key,), f"unknown key; {known_words(key, known)}", key=True)
     settings = _settings(document)
+    _check_template(document, settings)
     names = {kind: list(section(document, kind)) for kind in KINDS}
     check_presence(document, names)
     check_references(document, settings, names, dropped)
@@ -174,6 +178,13 @@ def _settings(document: Document) -> Settings:
     except ValueError as error:
         document.complain(("jobs",), str(error))
         return settings
+
+
+def _check_template(document: Document, settings: Settings) -> None:
+    try:
+        make_template(settings.chat.template, settings.chat.language)
+    except ValueError as error:
+        document.complain(("chat", "template"), str(error))
 
 
 def _in_use(document: Document, settings: Settings, dropped: Names) -> Settings:

@@ -89,7 +89,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Storage(Protocol):
-    """Keeps pictures under unguessable keys until they expire."""
+    """Keeps pictures under unguessable keys until they expire.
+
+    One that is made of others may have ``connect(storages)``: it is called once, when all are made, with all by name.
+    """
 
     async def put(self, meta: PictureMeta, data: bytes) -> PictureMeta:
         """Keep *data*; return *meta* with *expires* as this storage's TTL has it. Raise `StorageError` kinds."""

@@ -37,16 +37,17 @@ def resolve(
     if not name and not default:
         message = f"the call must name a model{_known('', models if usable is None else usable)}"
         raise RequestError(message, param="model", code="missing_required_parameter")
-    found = _find(name or default or "", models)
+    found = find(name or default or "", models)
     if found is None and default and unknown_model == "default":
-        found = _find(default, models)
+        found = find(default, models)
     if found is None:
         message = f"there is no model {name[:100]!r} here{_known(name, models if usable is None else usable)}"
         raise ModelNotFoundError(message, param="model")
     return found
 
 
-def _find(name: str, models: Mapping[str, ModelSettings]) -> tuple[str, str, str | None] | None:
+def find(name: str, models: Mapping[str, ModelSettings]) -> tuple[str, str, str | None] | None:
+    """Give what `resolve` does for a name that a model, an alias or a pattern stands for, else None."""
     if name in models and "*" not in name:
         return name, name, None
     patterns = []

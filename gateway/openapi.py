@@ -22,10 +22,12 @@ Document = dict[str, Any]
 
 ABOUT = """\
 One OpenAI-compatible address and one key in front of many image models. Any OpenAI client works with the base URL
-`…/v1`; the endpoints for drawing are also served below any other path (`/any/path/v1/…`), and every GET answers HEAD.
+`…/v1`; the endpoints for drawing are also served below any other path (`/any/path/v1/…`), and every GET but a job's
+events answers HEAD.
 
-Null is the same as leaving a field out, and unknown fields never fail a call: the `gateway.receipt` of an answer says
-what was asked, what was applied, and what was changed or dropped and why. `x-request-id` is in every answer.
+Null is the same as leaving a field out, and unknown fields never fail a call that draws: the `gateway.receipt` of an
+answer says what was asked, what was applied, and what was changed or dropped and why. `x-request-id` is in every
+answer.
 """
 TAGS = {
     "Drawing": "Calls that make pictures. Each is a job: it can be waited for, streamed, or asked for later.",
@@ -51,7 +53,7 @@ STATUSES = {
     206: "The part that was asked for.",
     302: "The picture lies at the address in `Location`.",
     304: "What you have is still right.",
-    503: "Shutting down, or short of memory.",
+    503: "Shutting down.",
 }
 STORED = "/image/{key}"
 IN_PATH = re.compile(r"\{([a-z_]+)(?::[^{}]*)?\}")

@@ -50,6 +50,7 @@ CALLING: dict[str, Schema] = {
 }
 """How the call shall be answered."""
 
+CHANGE = text("What shall become of the picture.", minLength=1)
 PROMPT = text("What the picture shall show. A ratio such as `16:9` in the words counts as the size.", minLength=1)
 IDEA = text("What shall be otherwise, if you know.")
 FORM = one_of("url", "b64_json", about="Whether pictures come as links or as base64; base64 without this field.")
@@ -114,14 +115,14 @@ def requests() -> dict[str, Schema]:
             {**fields, **calling, "stream_options": or_null(obj({}, {"include_usage": or_null(flag())}))},
         ),
         "ImageRequest": obj({"prompt": PROMPT}, {**fields, **form, **calling}),
-        "EditForm": obj({"prompt": PROMPT}, {**uploads, **fields, **form, **calling}),
-        "EditRequest": _with_picture(obj({"prompt": PROMPT}, {**links, **fields, **form, **calling})),
+        "EditForm": obj({"prompt": CHANGE}, {**uploads, **fields, **form, **calling}),
+        "EditRequest": _with_picture(obj({"prompt": CHANGE}, {**links, **fields, **form, **calling})),
         "VariationForm": obj({}, {**uploads, "prompt": or_null(IDEA), **fields, **form, **calling}),
         "VariationRequest": _with_picture(obj({}, {**links, "prompt": or_null(IDEA), **fields, **form, **calling})),
         "ResponsesRequest": obj(
             {
                 "input": _input(),
-                "tools": listed(any_of(ref("ImageTool"), mapped("Another tool: ignored.")), minItems=1),
+                "tools": listed(ref("ImageTool"), "Nothing else; any other tool is a 400.", minItems=1, maxItems=1),
             },
             {"model": fields["model"], **extras, **calling, "metadata": or_null(mapped()), "tool_choice": {}},
         ),

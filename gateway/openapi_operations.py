@@ -107,7 +107,7 @@ LAST = parameter("header", "Last-Event-ID", text(pattern="^[0-9]{0,9}$"), "Begin
 SIZED = {304: {}, 400: _json("Error"), 404: _json("Error"), 412: _json("Error"), 416: _json("Error")}
 HTML = {"text/html": {"schema": {"type": "string"}}}
 SERVED_HERE = (
-    "Served as far as pictures go: the tool `image_generation` must be among the tools, nothing of a conversation is "
+    "Served as far as pictures go: the one tool must be `image_generation`, nothing of a conversation is "
     "kept, and every other use is a 400."
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,6 +81,11 @@ def parse_host_port(value: str) -> tuple[str, int]:
         raise ValueError(f"{value!r} is not host:port; write it like minio.local:9000 or [::1]:80")
     host = str(ip_address(found[1])) if found[1] else found[2].lower().rstrip(".")
     return host, int(found[3])
+
+
+def bracketed(host: str) -> str:
+    """Write a host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def check_host(value: str) -> None:
@@ -217,6 +223,13 @@ def _state(value: Any) -> Path | Secret | None:
     return Path(value) if value else None
 
 
+def _moment(value: Any) -> Any:
+    """Refuse what would be taken for seconds, or milliseconds, since 1970: nobody writes a date like that."""
+    if isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9._]*\s*", value)):
+        raise ValueError("not a date or a time; write it like 2027-01-31 or 2027-01-31T12:00:00Z")
+    return value
+
+
 def _json(kind: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": kind if kind == "string" else [kind, "string"], "examples": list(examples)})
 
@@ -230,6 +243,7 @@ RateOption = Annotated[Rate, BeforeValidator(Rate.parse), _json("string", "20/mi
 SizeOption = Annotated[Size, BeforeValidator(_size), _json("string", "1024x576"), PlainSerializer(str)]
 _TEXTS = WithJsonSchema({"type": ["array", "string"], "items": {"type": "string"}})
 Keys = Annotated[tuple[Secret, ...], BeforeValidator(split_keys), _TEXTS]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 Url = Annotated[str, BeforeValidator(_url)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_without_empty), BeforeValidator(_split), _TEXTS]
 Origins = Annotated[Words, AfterValidator(_origins)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gateway.contracts import Authenticator, Backend, Middleware, Observer, Optimizer, Storage
-from gateway.validation import options_type
+from gateway.validation import option_hints, options_type
 
 CONTRACTS: Mapping[str, type] = {
     "authenticators": Authenticator,
@@ -18,6 +18,9 @@ CONTRACTS: Mapping[str, type] = {
     "storages": Storage,
     "observers": Observer,
 }
+
+TAKEN = {"use", "when"}
+"""Keys of a component in the YAML that are none of its options."""
 
 
 def broken_promises(kind: str, cls: object) -> Iterator[str]:
@@ -44,9 +47,13 @@ def broken_promises(kind: str, cls: object) -> Iterator[str]:
 def _broken_options(cls: type) -> Iterator[str]:
     """Name what makes the options unreadable, such as a type that is imported for type checkers alone."""
     try:
+        hints = option_hints(cls)
         options_type(cls)
     except Exception as error:  # noqa: BLE001  - annotations are a stranger's code, too
         yield f"{cls.__name__}: its options cannot be understood: {type(error).__name__}: {error}"
+        return
+    for name in sorted(TAKEN & set(hints)):
+        yield f"{cls.__name__}: an option cannot be named {name}, which means something else in the YAML"
 
 
 def _broken_method(cls: type, name: str, promised: Callable[..., Any]) -> Iterator[str]:

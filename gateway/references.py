@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from gateway.document import Document, Steps
 from gateway.hints import known_words
+from gateway.names import find
 from gateway.settings import Settings
 
 
@@ -141,12 +141,8 @@ def _check_default(document: Document, settings: Settings) -> None:
         return  # a broken model's aliases are not known yet
     known |= dict.fromkeys(alias for recipe in settings.models.values() for alias in recipe.aliases)
     default = settings.default_model
-    if (
-        default
-        and default not in known
-        and not any(fnmatchcase(default, name) for name in known)
-        and not _is_broken(document, ("default_model",))
-    ):
-        document.complain(("default_model",), f'no model is named "{default}"; {known_words(default, known)}')
-    if settings.unknown_model == "default" and not default and len(known) > 1:
+    if default and find(default, settings.models) is None and not _is_broken(document, ("default_model",)):
+        words = "a pattern is no model; name one that it stands for" if "*" in default else known_words(default, known)
+        document.complain(("default_model",), f'no model is named "{default}"; {words}')
+    if settings.unknown_model == "default" and not default and (len(known) > 1 or any("*" in name for name in known)):
         document.complain(("unknown_model",), "default needs default_model: which model stands in for unknown ones?")

@@ -70,8 +70,13 @@ class Registry:
     hooks: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(hookspecs.PROJECT), repr=False)
 
     def setup_app(self, app: web.Application) -> None:
-        """Let every plugin that wants to add routes to *app*."""
-        self.hooks.hook.setup_app(app=app)
+        """Let every plugin that wants to add routes to *app*; raise ConfigError naming the one that fails."""
+        for name, plugin in self.hooks.list_name_plugin():
+            others = [other for _, other in self.hooks.list_name_plugin() if other is not plugin]
+            try:
+                self.hooks.subset_hook_caller("setup_app", others)(app=app)
+            except (Exception, SystemExit) as error:
+                raise ConfigError(f"plugin {name}: setup_app failed: {_reason(error)}") from error
 
     def modules(self) -> dict[str, str]:
         """Say which plugin's type each module holds."""
@@ -128,11 +133,21 @@ def _candidates(
         source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         yield point.name, source, point.load
     for path in files:
-        package = (path / "__init__.py").is_file()
-        inside = sorted(path.glob("*.py")) if path.is_dir() and not package else [path]
-        for file in inside:
-            if package or not file.name.startswith("_"):
-                yield file.stem, str(file), lambda file=file: _load_file(file)  # type: ignore[misc]  # bound early
+        for file in plugins_in(path):
+            yield file.stem, str(file), lambda file=file: _load_file(file)  # type: ignore[misc]  # bound early
+
+
+def plugins_in(path: Path) -> list[Path]:
+    """Give the files and packages that *path* names: itself, or those in it if it is a folder and no package."""
+    if not path.is_dir() or _is_package(path):
+        return [path]
+    return sorted(
+        each for each in path.iterdir() if each.name[:1] not in "_." and (each.suffix == ".py" or _is_package(each))
+    )
+
+
+def _is_package(path: Path) -> bool:
+    return (path / "__init__.py").is_file()
 
 
 class _Source(importlib.machinery.SourceFileLoader):

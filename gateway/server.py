@@ -22,6 +22,7 @@ from gateway.connections import listen
 from gateway.door import most_connections, spare_the_log
 from gateway.errors import GatewayError
 from gateway.log_lines import make_handler
+from gateway.options import bracketed
 from gateway.runtime import Runtime, make_runtime
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def listed(models: Collection[str]) -> str:
 
 def _announce(runtime: Runtime, port: int, announce: Callable[[str], None]) -> None:
     server = runtime.settings.server
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
+    host = bracketed({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host))
     base = (server.public_url or f"http://{host}:{port}").rstrip("/")
     for warning in filter(None, (*runtime.warnings, runtime.memory.warning())):
         log.warning("%s", warning)

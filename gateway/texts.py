@@ -90,7 +90,7 @@ def _placeholders(text: str) -> set[str]:
     for name, spec, conversion in parts:
         if name not in PLACEHOLDERS:
             near = get_close_matches(name, PLACEHOLDERS, 1)
-            hint = f"; did you mean {{{near[0]}}}?" if near else ""
+            hint = f"; did you mean {{{near[0]}}}?" if near else ";"
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
             raise ValueError(f"the template has an unknown placeholder {{{name}}}{hint} known: {known}")
         if spec or conversion:

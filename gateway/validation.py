@@ -175,6 +175,9 @@ def _complain(document: Document, steps: Steps, value: Any, hint: Any, details: 
         loc = detail["loc"][1:]
         inner = _real(value, loc)
         unknown = detail["type"] == "unexpected_keyword_argument"
+        if unknown and len(inner) < len(loc):
+            # Texts were split on their commas, and pydantic counts the parts: no place in the list can be trusted.
+            inner = inner[: next((at for at, step in enumerate(inner) if isinstance(step, int)), len(inner))]
         where = steps + inner
         if detail["type"] == "missing":
             where = (*where, str(loc[-1]))
@@ -189,7 +192,8 @@ def _complain(document: Document, steps: Steps, value: Any, hint: Any, details: 
 def _words(document: Document, where: Steps, found: Any, hint: Any, inner: Steps, detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind == "unexpected_keyword_argument":
-        return f"unknown key; {known_words(str(inner[-1]), _fields(_hint_at(hint, inner[:-1])))}"
+        loc = detail["loc"][1:]
+        return f"unknown key; {known_words(str(loc[-1]), _fields(_hint_at(hint, loc[:-1])))}"
     if kind == "missing":
         return "missing"
     if kind == "literal_error":
@@ -243,7 +247,9 @@ def _hint_at(hint: Any, steps: Steps) -> Any:
 def _plain(hint: Any) -> Any:
     while get_origin(hint) in (Annotated, Union, types.UnionType):
         arguments = [argument for argument in get_args(hint) if argument is not type(None)]
-        hint = next((argument for argument in arguments if dataclasses.is_dataclass(argument)), arguments[0])
+        # What is written beside a type in Annotated may be an instance of a dataclass.
+        classes = (argument for argument in arguments if isinstance(argument, type))
+        hint = next((each for each in classes if dataclasses.is_dataclass(each)), arguments[0])
     return hint
 
 

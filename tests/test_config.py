@@ -122,6 +122,13 @@ def test_an_unknown_key_is_shown_with_place_and_closest_match():
         ("chat: {ratios: {'1:1': 1280}}", r"chat.ratios.1:1: '1280' is not a size; write it as 1024x576"),
         ("chats: {}", 'chats: unknown key; .*did you mean "chat"'),
         ("default_model: fluxx", 'default_model: no model is named "fluxx"; known: flux; did you mean "flux"'),
+        (
+            "chat: {template: 'Here it is: {picture}'}",
+            r"chat.template: .* \{picture\}; did you mean \{pictures\}\? known",
+        ),
+        ("chat: {template: '{nope}'}", r"chat.template: .* \{nope\}; known: "),
+        ("chat: {template: a picture}", "chat.template: the template shows no picture"),
+        ("chat: {template: '${T:-}'}", "chat.template: the template shows no picture"),
         ("observers: [log]", "observers: expected a mapping of names"),
         ("observers: {log: log}", r"observers.log: expected {use: TYPE, …}; types: toy_diary"),
         ("observers: {'a b': {use: toy_diary}}", "observers.a b: a component's name is"),
@@ -447,6 +454,9 @@ def test_nothing_is_said_about_what_is_not_wanted():
         ("'${UNSET}'", "backends.red.when: variable UNSET is not set"),
         ("{sett: x}", 'backends.red.when.sett: unknown key; .*did you mean "set"'),
         ("{equal: x}", "backends.red.when.equal: expected a list"),
+        ("[{set: ''}]", "backends.red.when: expected texts, or one mapping"),
+        ("{set: ['x', {unset: ''}]}", "backends.red.when: expected texts, or one mapping"),
+        ("{unset: {set: ''}}", "backends.red.when: expected texts, or one mapping"),
         ("''", "models: all are left out"),
     ],
 )
@@ -680,6 +690,47 @@ def test_a_default_model_may_match_a_pattern_or_an_alias():
     assert configured(text + "default_model: dall-e-3\n").settings.default_model == "dall-e-3"
 
 
+@pytest.mark.parametrize(
+    ("models", "default", "said"),
+    [
+        ("flux-*:", "flux-*", 'default_model: no model is named "flux-\\*"; a pattern is no model'),
+        ("flux-*:", "flux-", 'default_model: no model is named "flux-"; known: flux-'),
+        ("flux-?:", "flux-1", 'default_model: no model is named "flux-1"; known: flux-'),
+    ],
+)
+def test_a_default_model_that_no_call_could_name_is_refused(models: str, default: str, said: str):
+    """Every call without a model would be an error."""
+    assert re.search(said, only(BASE.replace("flux:", models) + f'default_model: "{default}"\n'))
+
+
+def test_a_pattern_stands_in_for_no_unknown_model():
+    """Nobody would know by which name it should be drawn."""
+    line = only(BASE.replace("flux:", "flux-*:") + "unknown_model: default\n")
+
+    assert "unknown_model: default needs default_model" in line
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("[{name: alice, key: abcdefgh, modles: [x]}]", 'keys[0].modles: unknown key; known: .*did you mean "models"'),
+        ("{nam: a, key: abcdefgh}", 'keys: unknown key; known: .*did you mean "name"'),
+        ("['k1,k2', {nam: a, key: abcdefgh}, {name: z, key: ijklmnop}]", 'keys: unknown key; .*did you mean "name"'),
+    ],
+)
+def test_a_mistyped_option_of_a_key_has_its_own_alternatives(keys: str, said: str):
+    """Where texts were split on commas, no innocent entry is named."""
+    text = f"authenticators: {{k: {{use: api_keys, keys: {keys}}}}}\n" + BASE.partition("\n")[2]
+    text = text.replace('authenticators:\n  door: {use: toy_lock, keys: ["${API_KEY}"]}\n', "")
+    document = load(Path("config.yaml"), text, KEY)
+    with pytest.raises(ConfigError) as caught:
+        settings_of(document, discover([TOY]))
+    found = [line for line in caught.value.complaints if "unknown key" in line]
+
+    assert len(found) == 1
+    assert re.search(re.escape(said.partition(";")[0]) + said[said.index(";") :], found[0])
+
+
 def test_a_stage_that_is_none_is_told(tmp_path: Path):
     """A middleware would stand around nothing, and nobody would know."""
     (tmp_path / "mine.py").write_text(
@@ -713,6 +764,19 @@ def test_an_empty_path_is_not_the_folder_of_the_file():
 
     assert line == "config.yaml:5:31 backends.red.root: empty; name a file or a folder (empty here: NONE)"
     assert diary.file is None
+
+
+@pytest.mark.parametrize("inside", [[], ["notes.txt"], ["_hidden.py"], ["data/x.txt"]])
+def test_a_folder_without_a_plugin_is_told(tmp_path: Path, inside: list[str]):
+    """It was named for a reason."""
+    for name in ("mine", *(f"mine/{file}" for file in inside)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("") if "." in path.name else path.mkdir(exist_ok=True)
+    text = BASE.replace("]", ", ./mine]", 1)
+
+    with pytest.raises(ConfigError, match=r"plugins\[1\]: there is no plugin in this folder"):
+        configured(text, path=tmp_path / "config.yaml")
 
 
 def test_an_empty_variable_names_no_plugin():

@@ -70,6 +70,18 @@ def test_a_package_is_one_plugin(tmp_path: Path):
     assert found(package).types["observers"]["watch"].plugin == "bundle"
 
 
+def test_packages_in_a_folder_are_plugins_too(tmp_path: Path):
+    """Beside files; what begins with an underscore or a dot is none."""
+    for name in ("first", "_none", ".git"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(HEAD + OBSERVER + PROVIDE.replace("watch", f"watch_{name}"))
+    plugin(tmp_path, OBSERVER + PROVIDE, "second")
+    registry = found(tmp_path)
+
+    assert [each.name for each in registry.plugins] == ["first", "second"]
+    assert set(registry.types["observers"]) == {"watch_first", "watch"}
+
+
 def test_installed_plugins_are_found_by_entry_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The built-in ones and a stranger's distribution are found the same way."""
     plugin(tmp_path, OBSERVER + PROVIDE, "strangers_module")
@@ -145,6 +157,14 @@ def test_a_failed_import_leaves_no_module_behind(tmp_path: Path):
         (
             providing("observers", "wire: 'Nowhere' = 1\n    async def observe(self, e): ..."),
             "A: its options cannot be understood: NameError: name 'Nowhere' is not defined",
+        ),
+        (
+            providing("observers", "when: str = 'noon'\n    async def observe(self, e): ..."),
+            "A: an option cannot be named when",
+        ),
+        (
+            providing("observers", "use: str = 'x'\n    async def observe(self, e): ..."),
+            "A: an option cannot be named use",
         ),
         (providing("backends", "async def capabilities(self, model): ..."), "A.capabilities must not be a coroutine"),
     ],
@@ -225,6 +245,29 @@ def test_a_plugin_may_add_routes(tmp_path: Path):
     found(path).setup_app(app)
 
     assert [resource.canonical for resource in app.router.resources()] == ["/mine"]
+
+
+@pytest.mark.parametrize("fault", ["raise KeyError('MY_SETTING')", "raise OSError(13, 'no')", "raise SystemExit(3)"])
+def test_a_plugin_whose_routes_fail_is_named(tmp_path: Path, fault: str):
+    """The start tells whose fault it is, and where."""
+    path = plugin(tmp_path, f"@hookimpl\ndef setup_app(app):\n    {fault}\n")
+
+    with pytest.raises(ConfigError, match=r"^plugin mine: setup_app failed: \w+: .*\(mine.py:5\)"):
+        found(path).setup_app(web.Application())
+
+
+def test_an_option_may_be_named_connect(tmp_path: Path):
+    """Only storages are connected with each other."""
+    body = "connect: float = 5\n    async def observe(self, event): ..."
+    registry = discover([TOY, plugin(tmp_path, providing("observers", body))], installed=())
+    text = """authenticators: {a: {use: toy_lock, keys: [abcdefgh]}}
+backends: {b: {use: toy_paint}}
+storages: {s: {use: toy_shelf}}
+observers: {o: {use: a, connect: 7}}
+models: {m: {backends: [{backend: b}]}}
+"""
+
+    assert settings_of(load(None, text, {}), registry).components["observers"]["o"].connect == 7
 
 
 def test_each_round_of_discovery_is_its_own(tmp_path: Path):

@@ -16,8 +16,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from gateway.server import listed
+from gateway.config import load, settings_of
+from gateway.endpoints.answers import public_base
+from gateway.registry import discover
+from gateway.runtime import make_runtime
+from gateway.server import _announce, listed
+from gateway.settings import Server
 from tests.presets.process import free_port
 
 COMMAND = str(Path(sys.executable).with_name("image-gateway"))
@@ -358,6 +364,21 @@ async def test_a_host_that_nobody_knows_is_one_clear_line(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "cannot listen on nowhere.invalid:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("gateway.local", "gateway.local")]
+)
+async def test_the_banner_and_links_bear_urls_on_any_address(tmp_path: Path, host: str, shown: str) -> None:
+    """An IPv6 address stands in brackets; so it does in links for who sends no usable Host."""
+    text = YAML.format(port=80, key=KEY, backend="demo", server=f', host: "{host}"', more="")
+    runtime = make_runtime(settings_of(load(tmp_path / "config.yaml", text, {}), discover()))
+    lines: list[str] = []
+    _announce(runtime, 8080, lines.append)
+    request = make_mocked_request("GET", "/", headers={"Host": "no host"})
+
+    assert f"ready on http://{shown}:8080 " in lines[0]
+    assert public_base(request, Server(host="::1", port=8080)) == "http://[::1]:8080"
 
 
 def test_the_start_names_some_of_very_many_models() -> None:

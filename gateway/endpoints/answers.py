@@ -25,6 +25,7 @@ from gateway.errors import (
 )
 from gateway.imaging import EXTENSIONS
 from gateway.job import Job
+from gateway.options import bracketed
 from gateway.pictures import is_alive
 from gateway.runtime import RUNTIME
 from gateway.settings import Server
@@ -61,7 +62,7 @@ def public_base(request: web.Request, server: Server) -> str:
     if scheme not in {"http", "https"}:
         scheme = request.scheme
     if not HOST.fullmatch(host):
-        host = f"{server.host}:{server.port}"
+        host = f"{bracketed(server.host)}:{server.port}"
     return f"{scheme}://{host}{prefix}"
 
 

@@ -12,13 +12,23 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from gateway import AuthenticationError, Caller, Credentials, PermissionError_, Secret, Words, hookimpl, split_keys
+from gateway import (
+    AuthenticationError,
+    Caller,
+    Credentials,
+    Moment,
+    PermissionError_,
+    Secret,
+    Words,
+    hookimpl,
+    split_keys,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +48,7 @@ class Key:
     key: Secret | None = None
     sha256: str | None = field(default=None, repr=False)
     models: Words | None = None
-    expires: datetime | None = None
+    expires: Moment | None = None
     disabled: bool = False
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import Image as Pillow
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from gateway import (
     BrokenAnswerError,
@@ -56,6 +56,11 @@ DEVICES: dict[str, threading.Lock] = {}
 LOADING = threading.Lock()
 
 
+def _local(value: object) -> object:
+    """Take for a path, which is relative to the configuration, what begins like one; else it is a name on the hub."""
+    return Path(value) if isinstance(value, str) and value.startswith((".", "/", "~")) else value
+
+
 @dataclass(eq=False)
 class Diffusers:
     """A pipeline in this process; *path* is a local folder or a name on the hub (*offline* keeps it from the network).
@@ -65,7 +70,7 @@ class Diffusers:
     *extra* goes to every call of the pipeline (``{max_sequence_length: 256}``). The target's model name means nothing.
     """
 
-    path: str
+    path: Annotated[Path | str, BeforeValidator(_local)]
     offline: bool = False
     preload: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] | Annotated[str, Field(pattern=r"^cuda:[0-9]+$")] = "auto"
@@ -221,7 +226,7 @@ class Diffusers:
         """Learn from the pipeline's index alone what it takes; the weights are not read."""
         diffusers = importlib.import_module("diffusers")
         try:
-            index = diffusers.DiffusionPipeline.load_config(self.path, local_files_only=self.offline)
+            index = diffusers.DiffusionPipeline.load_config(str(self.path), local_files_only=self.offline)
             file = Path(self.path) / "transformer" / "config.json"
             facts = json.loads(file.read_bytes()) if file.is_file() else {}
             self._learn(getattr(diffusers, str(index.get("_class_name")), None), facts)
@@ -241,7 +246,7 @@ class Diffusers:
             # While one is loaded, its libraries make every new module of the process an empty one.
             with LOADING:
                 pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                    self.path, dtype=getattr(torch, dtype), local_files_only=self.offline, **options
+                    str(self.path), dtype=getattr(torch, dtype), local_files_only=self.offline, **options
                 )
                 pipeline.set_progress_bar_config(disable=True)
                 if self.offload and device != "cpu":

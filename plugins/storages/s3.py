@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -19,6 +19,7 @@ from pydantic import Field
 from gateway import (
     Duration,
     Keys,
+    Moment,
     ObjectBody,
     ObjectSignatures,
     ObjectStore,
@@ -89,7 +90,7 @@ class S3:
     at_once: Annotated[int, Field(ge=1)] = 64
     required: bool = False
     signing_keys: Keys = ()
-    signed_since: datetime | None = None
+    signed_since: Moment | None = None
     extra: Mapping[str, Secret] = field(default_factory=dict)
     clock: Callable[[], float] = field(default=time.time, init=False, repr=False, compare=False)
     _store: ObjectStore = field(init=False, repr=False, compare=False)
