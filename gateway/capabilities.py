@@ -58,11 +58,12 @@ class Capabilities:
     """What one upstream model takes.
 
     *sizes*: allowed sizes, a rule for free sizes, or ``()`` if no size can be sent. *native*: the size that comes
-    then, or None if unknown. *ratios*: for upstreams that take an aspect ratio instead of a size (``("1:1", "16:9")``);
-    the request then bears the nearest one in `aspect_ratio`. *count*: pictures per call. *accepts*: each parameter of
-    `TUNABLE` that may be sent, with its limit. *inputs*: input images an edit may have, 0 = no edits, and
-    *needs_input* if it can do nothing without one. *prompt_limit*: characters (code points) of the prompt, 0 = no
-    known limit. *partials* and *progress*: whether previews and progress are reported.
+    then, or None if unknown. *ratios*: for upstreams that take an aspect ratio instead of a size (``("1:1",
+    "16:9")``); the request then bears the nearest one in `aspect_ratio`. *count*: pictures per call. *accepts*:
+    each parameter of `TUNABLE` that may be sent, with its limit. *inputs*: input images an edit may have, 0 = no
+    edits, and *needs_input* if it can do nothing without one; of what it accepts, *not_in_edits* goes with none.
+    *prompt_limit*: characters (code points) of the prompt, 0 = no known limit. *partials* and *progress*: whether
+    previews and progress are reported.
     """
 
     sizes: tuple[Size, ...] | SizeRule = field(default_factory=SizeRule)
@@ -72,6 +73,7 @@ class Capabilities:
     accepts: Mapping[str, Limit] = field(default_factory=dict)
     inputs: int = 0
     needs_input: bool = False
+    not_in_edits: frozenset[str] = frozenset()
     mask: bool = False
     prompt_limit: int = 0
     partials: bool = False

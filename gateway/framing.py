@@ -41,7 +41,8 @@ class Framing:
 def frame(request: ImageRequest, capabilities: Capabilities, fit: Fit) -> Framing:
     """Decide about size and aspect ratio; nothing asked is nothing forced."""
     ratio = _asked_ratio(request)
-    if request.any_size and not capabilities.sizes and capabilities.native is None:
+    # A target that takes a ratio chooses its own size.
+    if request.any_size and (capabilities.ratios or not capabilities.sizes) and capabilities.native is None:
         return Framing()
     if request.size:
         return _by_size(request, request.size, ratio, capabilities, fit)

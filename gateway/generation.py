@@ -200,9 +200,16 @@ class Generation:
         wanted = plan.size if plan.size and plan.size != image.size and plan.fit != "leave" else None
         kind = plan.output_format
         if wanted or kind:
-            quality = plan.compression
             return await asyncio.to_thread(
-                finish, image, size=wanted, fit=plan.fit, output_format=kind, quality=quality, pixels=self.pixels
+                finish,
+                image,
+                size=wanted,
+                fit=plan.fit,
+                output_format=kind,
+                quality=plan.compression,
+                # It was left to the target, whose own work is perhaps written anew here.
+                otherwise=plan.request.output_compression,
+                pixels=self.pixels,
             )
         return image
 

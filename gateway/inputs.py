@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 from urllib.parse import quote
 
 import pybase64
@@ -58,7 +59,7 @@ def alpha_mask(mask: Image) -> Image:
     CPU heavy: use a thread.
     """
     with _opened_mask(mask) as picture:
-        if picture.format == "PNG" and picture.mode == "RGBA":
+        if picture.format == "PNG" and picture.mode == "RGBA" and _is_clear(picture):
             return mask
         white = _white(picture)
     # White below as well, for servers that look at the colours alone.
@@ -77,9 +78,17 @@ def _opened_mask(mask: Image) -> Iterator[Pillow.Image]:
 
 def _white(mask: Pillow.Image) -> Pillow.Image:
     """Give the part to be repainted as the white of a grey picture."""
-    if mask.mode in ("LA", "PA", "RGBA") or "transparency" in mask.info:
-        return mask.convert("RGBA").getchannel("A").point(_inverted)
-    return mask.convert("L")
+    if mask.mode not in ("LA", "PA", "RGBA") and "transparency" not in mask.info:
+        return mask.convert("L")
+    colours = mask.convert("RGBA")
+    # What browsers draw is RGBA, though nothing of it be transparent.
+    return colours.getchannel("A").point(_inverted) if _is_clear(colours) else colours.convert("L")
+
+
+def _is_clear(picture: Pillow.Image) -> bool:
+    """Say whether any of an RGBA picture is transparent."""
+    lowest: Any = picture.getchannel("A").getextrema()[0]
+    return bool(lowest < 255)
 
 
 def _inverted(opacity: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway import tuning
-from gateway.capabilities import TUNABLE, Capabilities, Range
+from gateway.capabilities import TUNABLE, Capabilities, Limit, Range
 from gateway.errors import RequestError
 from gateway.framing import frame
 from gateway.receipt import Change
@@ -56,7 +56,7 @@ def negotiate(request: ImageRequest, capabilities: Capabilities, upstream_model:
     """Turn what was asked into what will be sent; raise `RequestError` if this target cannot do it at all."""
     _check_inputs(request, capabilities)
     framing = frame(request, capabilities, fit)
-    tuned = tuning.tune(request, capabilities.accepts)
+    tuned = tuning.tune(request, *_accepted(request, capabilities))
     calls = _calls(request.n, capabilities.count)
     prompt, cut = _cut(request.prompt, capabilities.prompt_limit)
     unknown = (Change(name, None, None, "not a parameter of this gateway") for name in request.unknown)
@@ -97,9 +97,15 @@ def asked(request: ImageRequest) -> Mapping[str, Any]:
 def strict_complaint(plan: Plan) -> str | None:
     """Say what a strict caller would not get as asked, or None; what is converted here without loss is as asked."""
     names = dict(plan.request.spelled)
-    changes = [f"{names.get(c.name, c.name)} would be {_short(c.applied)} ({c.reason})" for c in plan.adjusted]
-    changes += [f"{names.get(c.name, c.name)} would be dropped ({c.reason})" for c in plan.dropped]
+    adjusted, dropped = _missed(plan, plan.adjusted), _missed(plan, plan.dropped)
+    changes = [f"{names.get(c.name, c.name)} would be {_short(c.applied)} ({c.reason})" for c in adjusted]
+    changes += [f"{names.get(c.name, c.name)} would be dropped ({c.reason})" for c in dropped]
     return "; ".join(changes) or None
+
+
+def _missed(plan: Plan, changes: Iterable[Change]) -> list[Change]:
+    """Leave out what nobody asked for."""
+    return [change for change in changes if not (plan.request.any_size and change.name == "size")]
 
 
 def score(plan: Plan) -> tuple[int, int]:
@@ -132,6 +138,15 @@ def _check_inputs(request: ImageRequest, capabilities: Capabilities) -> None:
         raise RequestError(f"{model} takes no mask", param="mask")
     if request.mask and not given:
         raise RequestError("a mask needs an input image that it belongs to", param="mask")
+
+
+def _accepted(request: ImageRequest, capabilities: Capabilities) -> tuple[Mapping[str, Limit], Mapping[str, str]]:
+    """Give what this request may bear, and why not the rest of what the target takes."""
+    if request.images:
+        why = {name: f"the target takes no {name} with input pictures" for name in capabilities.not_in_edits}
+    else:
+        why = {"input_fidelity": "it means something with input pictures only"}
+    return {name: limit for name, limit in capabilities.accepts.items() if name not in why}, why
 
 
 def _calls(n: int, count: int) -> tuple[int, ...]:

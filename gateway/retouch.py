@@ -28,12 +28,14 @@ def finish(
     fit: Fit = "crop",
     output_format: str | None = None,
     quality: int | None = None,
+    otherwise: int | None = None,
     pixels: int = 50_000_000,
 ) -> Image:
     """Cut, pad or scale to *size* and convert to *output_format*; return *image* itself if there is nothing to do.
 
     ``crop`` cuts the middle to the ratio and then meets the size exactly; ``pad`` keeps all of it between bars, which
     are transparent or a blur of it; ``scale`` keeps the ratio and fits into the size; ``leave`` keeps the size.
+    *quality* (0 to 100) of JPEG, WebP and AVIF is met by writing anew; *otherwise* counts where that is done anyway.
     What is written anew is turned upright, keeps its colour profile and loses other metadata; of an animation the
     first frame stays. Raise `NotAnImageError` for bytes that no decoder reads. CPU heavy: use a thread.
     """
@@ -45,7 +47,9 @@ def finish(
     picture, media_type = open_picture(image.data, pixels)
     if size is not None and not fits:
         picture = bring_to(picture, size, fit, (target or media_type) in WITH_ALPHA)
-    return replace(encode_picture(picture, target or media_type, quality), **_told(image))
+    return replace(
+        encode_picture(picture, target or media_type, otherwise if quality is None else quality), **_told(image)
+    )
 
 
 def _touches(inner: Size, outer: Size) -> bool:

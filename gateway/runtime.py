@@ -176,8 +176,11 @@ class Runtime:
     def with_defaults(self, request: ImageRequest, resolved: Resolved) -> ImageRequest:
         """Fill what was not asked from the model's defaults; a strict model makes every request strict."""
         model = self.recipes[resolved.recipe].settings
-        values = vars(model.defaults).items()
-        missing = {name: value for name, value in values if value is not None and getattr(request, name) is None}
+        values = {name: value for name, value in vars(model.defaults).items() if value is not None}
+        missing = {name: value for name, value in values.items() if getattr(request, name) is None}
+        if "size" in values and request.any_size:
+            # The model's own goes before the one of all chats.
+            missing |= {"size": values["size"], "any_size": False}
         if not missing and model.strict == request.strict:
             return request
         return replace(request, **missing, strict=request.strict or model.strict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil, floor, inf
+from types import MappingProxyType
 from typing import Any
 
 from gateway.capabilities import TUNABLE, Limit, Range
@@ -46,8 +47,9 @@ class Tuned:
     notes: tuple[str, ...] = ()
 
 
-def tune(request: ImageRequest, accepts: Mapping[str, Limit]) -> Tuned:
-    """Go through all that was asked; nothing asked vanishes without an entry."""
+def tune(request: ImageRequest, accepts: Mapping[str, Limit], why: Mapping[str, str] = MappingProxyType({})) -> Tuned:
+    """Go through all that was asked; nothing asked vanishes without an entry. *why* has reasons of its own for what is
+    not accepted."""
     tuned = Tuned()
     for name in TUNABLE:
         value = getattr(request, name)
@@ -58,7 +60,7 @@ def tune(request: ImageRequest, accepts: Mapping[str, Limit]) -> Tuned:
                 tuned.sent[name] = value
             tuned.applied[name] = value
         else:
-            _settle(tuned, name, value, accepts.get(name))
+            _settle(tuned, name, value, accepts.get(name), why.get(name))
     _settle_format(tuned, request.output_format, accepts)
     _settle_compression(tuned, request, accepts)
     return tuned
@@ -75,9 +77,9 @@ def _taken(value: Any, limit: Limit | None) -> bool:
     return limit is True
 
 
-def _settle(tuned: Tuned, name: str, value: Any, limit: Limit | None) -> None:
+def _settle(tuned: Tuned, name: str, value: Any, limit: Limit | None, why: str | None = None) -> None:
     if limit is None:
-        tuned.dropped.append(Change(name, value, None, f"the target does not take {name}"))
+        tuned.dropped.append(Change(name, value, None, why or f"the target does not take {name}"))
         return
     nearest = _nearest(name, value, limit)
     if nearest is None:

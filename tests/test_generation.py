@@ -6,9 +6,11 @@ import asyncio
 from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
 from gateway.capabilities import Capabilities, Range, SizeRule
 from gateway.contracts import Proceed, Report, Work
@@ -561,6 +563,22 @@ async def test_a_picture_is_brought_to_the_size_and_format_asked() -> None:
     )
 
     assert (work.images[0].size, work.images[0].media_type) == (Size(32, 16), "image/webp")
+
+
+async def test_a_compression_left_to_the_target_counts_where_its_picture_is_written_anew() -> None:
+    """Cut to the size, it would be five times as large; what comes as asked is not touched."""
+    can = Capabilities(sizes=(Size(64, 64),), accepts={"output_format": ("jpeg",), "output_compression": Range(0, 100)})
+    buffer = BytesIO()
+    Pillow.effect_noise((64, 64), 60).convert("RGB").save(buffer, "JPEG", quality=90)
+    asked = ImageRequest("a cat", size=Size(64, 32), output_format="jpeg", output_compression=10)
+    fine = replace(asked, output_compression=90)
+    cut, larger, whole = [
+        (await Run(Painter(lambda request, report: [Image(buffer.getvalue())], can=can))(request)).images[0]
+        for request in (asked, fine, replace(asked, size=Size(64, 64)))
+    ]
+
+    assert len(cut.data) * 2 < len(larger.data)
+    assert whole.data == buffer.getvalue()
 
 
 async def test_a_link_is_fetched_through_the_guard(fake: FakeUpstream) -> None:

@@ -418,7 +418,11 @@ def test_a_size_that_nobody_asked_for_cuts_no_picture():
     unasked = replace(CAT, size=Size(1024, 1024), any_size=True)
 
     assert plan(unasked, Capabilities(sizes=())).size is None
-    assert plan(unasked, Capabilities(sizes=(), ratios=("1:1",))).request.aspect_ratio is None
+    for ratios in (Capabilities(sizes=(), ratios=("1:1",)), Capabilities(ratios=("1:1", "16:9"))):
+        assert (plan(unasked, ratios).request.aspect_ratio, plan(unasked, ratios).size) == (None, None)
+    for sizes in ((Size(512, 512),), SizeRule(high=512)):
+        assert strict_complaint(plan(unasked, Capabilities(sizes=sizes))) is None
+        assert strict_complaint(plan(replace(unasked, any_size=False), Capabilities(sizes=sizes)))
     assert plan(unasked, Capabilities(sizes=(Size(512, 512),))).request.size == Size(512, 512)
     assert plan(unasked, Capabilities(sizes=(), native=Size(512, 512))).size == Size(1024, 1024)
     assert "size" not in asked(unasked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from gateway import (
     Range,
     Report,
     Secret,
+    Size,
     SizeRule,
     Upstream,
     UpstreamTimeoutError,
@@ -42,6 +43,8 @@ ACCEPTS: Mapping[str, Any] = {
     "negative_prompt": True,
 }
 GOODBYE = 5.0
+MOST = 2048
+SIDES = {"width", "height"}
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Automatic1111:
     def capabilities(self, model: str) -> Capabilities:
         """Say what every checkpoint takes."""
         return Capabilities(
-            SizeRule(low=64, high=2048, step=8),
+            SizeRule(low=64, high=MOST, step=8),
             count=self.count,
             accepts=ACCEPTS,
             inputs=1,
@@ -99,8 +102,9 @@ class Automatic1111:
     def outgoing(self, request: ImageRequest) -> Outgoing:
         """Give the call: ``txt2img``, or ``img2img`` with an input picture."""
         body: dict[str, Any] = {**self.extra, "prompt": request.prompt, "n_iter": request.n, "batch_size": 1}
-        if request.size:
-            body |= {"width": request.size.width, "height": request.size.height}
+        size = request.size or (None if SIDES & set(self.extra) else _size_of(request.images))
+        if size:
+            body |= {"width": size.width, "height": size.height}
         named = {name: getattr(request, name) for name in ("negative_prompt", "steps", "seed")}
         body |= {name: value for name, value in named.items() if value is not None}
         if request.guidance is not None:
@@ -189,6 +193,15 @@ def _told(info: object) -> tuple[list[Any], int]:
         return [], 0
     seeds, first = (told.get("all_seeds"), told.get("index_of_first_image")) if isinstance(told, dict) else (None, 0)
     return seeds if isinstance(seeds, list) else [], first if isinstance(first, int) and first > 0 else 0
+
+
+def _size_of(images: Sequence[Image]) -> Size | None:
+    """Give the size of an input picture, as near as can be made: without one its edit would be squashed to 512x512."""
+    if not images or not (images[0].width and images[0].height):
+        return None
+    factor = min(1.0, MOST / max(images[0].width, images[0].height))
+    width, height = (max(64, round(side * factor / 8) * 8) for side in (images[0].width, images[0].height))
+    return Size(width, height)
 
 
 async def _image(text: str, seed: int | None = None) -> Image:

@@ -37,6 +37,7 @@ from gateway import (
     hookimpl,
     one_line,
     repaint_mask,
+    upright,
 )
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,9 @@ class Diffusers:
         if request.size:
             named |= {"width": request.size.width, "height": request.size.height}
         if request.images:
-            named |= {"image": _opened(request.images[0].data), "strength": self.strength}
+            # A mask lies on the picture as it is stored.
+            given = _opened(request.images[0].data, turned=request.mask is None)
+            named |= {"image": given, "strength": self.strength}
         if request.mask:
             named["mask_image"] = _opened(repaint_mask(request.mask))
         taken = {name: value for name, value in named.items() if value is not None and name in self._takes}
@@ -291,9 +294,9 @@ def _words(error: Exception) -> str:
     return one_line(PATH.sub("…", f"{type(error).__name__}: {error}"))
 
 
-def _opened(data: bytes) -> Pillow.Image:
+def _opened(data: bytes, turned: bool = False) -> Pillow.Image:
     with Pillow.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF", "AVIF")) as picture:
-        return picture.convert("RGB")
+        return (upright(picture) if turned else picture).convert("RGB")
 
 
 @hookimpl

@@ -133,6 +133,8 @@ class Stability:
 
     async def generate(self, request: ImageRequest, report: Report) -> list[Image]:
         """Make one picture; a blurred one with 200 is a refusal."""
+        if request.images and request.aspect_ratio:
+            report.noted("aspect_ratio: an edit keeps that of its picture; not sent")
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.images else self.outgoing(request)
         answer = await self._upstream.send(outgoing, report)
         if is_picture(answer.body[:64]) or answer.media_type.startswith("image/"):

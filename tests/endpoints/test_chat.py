@@ -590,6 +590,19 @@ async def test_an_input_picture_that_the_model_cannot_take_is_a_400(gateway, fak
 
 @pytest.mark.parametrize(
     ("words", "body", "size"),
+    [("a cat", {}, "768x512"), ("a cat 1:2", {}, "512x1024"), ("a cat", {"size": "256x256"}, "256x256")],
+)
+async def test_a_model_s_own_size_goes_before_the_one_of_all_chats(aiohttp_server, tmp_path, words, body, size):
+    """Whoever asks for one gets that."""
+    yaml = DEMO.replace("{backends: [{backend: here}]}", "{backends: [{backend: here}], defaults: {size: 768x512}}")
+    assert "defaults" in yaml
+    answer = await (await start(aiohttp_server, yaml, tmp_path)).chat(words, **body)
+
+    assert answer.json["gateway"]["receipt"]["applied"]["size"] == size
+
+
+@pytest.mark.parametrize(
+    ("words", "body", "size"),
     [
         ("make it blue", {"size": "512x768"}, "512x768"),
         ("make it blue", {"width": 640, "height": 480}, "640x480"),

@@ -37,7 +37,7 @@ from .custom import Custom
 from .dialects import Dialect
 from .reading import pictures_in
 from .stream import PictureStream
-from .writing import fields_of, form_of, is_converted, json_inputs, put
+from .writing import fields_of, form_of, is_converted, json_inputs, merged, put
 
 LARGE = 4 * 2**20
 """Pixels from which a picture as PNG and base64 may pass the usual limit of bytes."""
@@ -115,7 +115,7 @@ class OpenAIImages:
         self._put_steps(fields, request)
         if self._streams(request):
             fields["stream"] = True
-        fields |= {**self._dialect.fixed, **self.fields}
+        fields = merged(fields, {**self._dialect.fixed, **self.fields})
         headers = dict(self.headers)
         headers |= {"OpenAI-Organization": self.organization} if self.organization else {}
         headers |= {"OpenAI-Project": self.project} if self.project else {}
@@ -132,8 +132,6 @@ class OpenAIImages:
         """Give the pictures that the upstream makes, be they more or fewer than ``request.n``."""
         stream = PictureStream(report, self.keys) if self._streams(request) else None
         outgoing = await asyncio.to_thread(self.outgoing, request) if request.mask else self.outgoing(request)
-        if request.images and request.moderation and "moderation" in self._dialect.names:
-            report.noted("moderation: edits there take none; left out")
         if request.mask and is_converted(request.mask, outgoing.form):
             report.noted("mask: converted to the PNG that the target takes")
         try:

@@ -36,6 +36,7 @@ GPT_1 = Capabilities(
     accepts=GPT_ACCEPTS,
     inputs=16,
     mask=True,
+    not_in_edits=frozenset({"moderation"}),
     prompt_limit=32_000,
     partials=True,
 )

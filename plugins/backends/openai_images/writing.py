@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway import Capabilities, FormField, Image, ImageRequest, alpha_mask, as_data_url, repaint_mask
@@ -13,8 +13,6 @@ from gateway import Capabilities, FormField, Image, ImageRequest, alpha_mask, as
 from .dialects import Dialect, Inputs, InputStyle, MaskStyle, PromptStyle
 
 TAG = re.compile(r"</?\s*sd_cpp_extra_args\s*>", re.IGNORECASE)
-ONLY = {"input_fidelity": True, "moderation": False}
-"""What is sent with input pictures alone, or without them alone; the API refuses it otherwise."""
 NAMES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
@@ -41,6 +39,16 @@ def put(fields: dict[str, Any], name: str, value: Any) -> None:
     fields[last] = value
 
 
+def merged(fields: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Give *fields* with *more*, which wins; of objects in both the fields are put together in turn."""
+    both = {
+        name: merged(fields[name], value)
+        for name, value in more.items()
+        if isinstance(value, Mapping) and isinstance(fields.get(name), dict)
+    }
+    return {**fields, **more, **both}
+
+
 def _put_size(fields: dict[str, Any], request: ImageRequest, dialect: Dialect, known: Capabilities) -> None:
     if known.ratios:
         if request.aspect_ratio:
@@ -57,7 +65,7 @@ def _value(request: ImageRequest, name: str, dialect: Dialect, known: Capabiliti
     if name == "n":
         return request.n if known.count > 1 else None
     value = getattr(request, name)
-    if value is None or name not in known.accepts or ONLY.get(name, bool(request.images)) != bool(request.images):
+    if value is None or name not in known.accepts:
         return None
     if name in dialect.hashed:
         return hashlib.sha256(str(value).encode()).hexdigest()

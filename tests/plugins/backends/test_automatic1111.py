@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,6 +88,26 @@ def test_an_edit_goes_to_img2img():
     assert outgoing.json["init_images"] == [base64.b64encode(png()).decode()]
     assert outgoing.json["denoising_strength"] == 0.5
     assert {"mask", "inpainting_fill", "inpaint_full_res"} <= set(outgoing.json)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "sent"),
+    [
+        ((1536, 1024), None, (1536, 1024)),
+        ((4000, 1000), None, (2048, 512)),
+        ((33, 1001), None, (64, 1000)),
+        ((1536, 1024), Size(768, 512), (768, 512)),
+        ((0, 0), None, (None, None)),
+    ],
+)
+def test_an_edit_has_the_size_of_its_picture(given: tuple[int, int], asked: Size | None, sent: tuple[Any, Any]):
+    """Without one the server would squash it to 512x512; an option of one's own wins."""
+    picture = Image(png(), None, "image/png", *given)
+    request = ImageRequest("x", images=(picture,), size=asked)
+    body = Automatic1111().outgoing(request).json
+
+    assert (body.get("width"), body.get("height")) == sent
+    assert Automatic1111(extra={"width": 640}).outgoing(replace(request, size=None)).json["width"] == 640
 
 
 async def test_the_pictures_are_the_first_of_the_list():

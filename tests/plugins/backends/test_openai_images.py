@@ -23,6 +23,7 @@ from gateway import (
     GatewayError,
     Image,
     NoAccessError,
+    Outgoing,
     RateLimitedError,
     RefusedError,
     RejectedError,
@@ -30,7 +31,7 @@ from gateway import (
     Size,
     Usage,
 )
-from gateway.negotiate import negotiate
+from gateway.negotiate import negotiate, strict_complaint
 from tests.fake_upstream import FakeUpstream, png
 from tests.plugins.backends.contract import CANARY, Remembered, asking, input_image
 
@@ -298,17 +299,22 @@ def test_some_models_cannot_be_told_how_close_to_look(model: str, taken: bool, f
     assert ("input_fidelity" in backend(fake).capabilities(model).accepts) == taken
 
 
-async def test_edits_take_no_moderation(fake: FakeUpstream) -> None:
-    """OpenAI knows it for generations alone; that it is left out is told."""
-    report = Remembered()
-    async with backend(fake) as images:
-        await images.generate(asking("gpt-image-2", images=(input_image(),), moderation="low"), report)
-        edited = fake.last.fields
-        await images.generate(asking("gpt-image-2", moderation="low"), Remembered())
+def test_what_goes_with_edits_alone_or_without_them_is_known_before(fake: FakeUpstream) -> None:
+    """OpenAI takes moderation for generations, and input_fidelity for edits: strict refuses others before anything is paid."""
+    known = backend(fake).capabilities("gpt-image-1.5")
+    edit = negotiate(asking("gpt-image-1.5", images=(input_image(),), moderation="low"), known, "gpt-image-1.5", "crop")
+    draw = negotiate(asking("gpt-image-1.5", input_fidelity="high"), known, "gpt-image-1.5", "crop")
+    good = negotiate(asking("gpt-image-1.5", moderation="low"), known, "gpt-image-1.5", "crop")
 
-    assert "moderation" not in edited
-    assert fake.last.json["moderation"] == "low"
-    assert report.notes == ["moderation: edits there take none; left out"]
+    assert [change.name for change in (*edit.dropped, *draw.dropped)] == ["moderation", "input_fidelity"]
+    assert "moderation would be dropped" in (strict_complaint(edit) or "")
+    assert "with input pictures only" in (strict_complaint(draw) or "")
+    assert "moderation" not in fields(backend(fake).outgoing(edit.request))
+    assert backend(fake).outgoing(good.request).json["moderation"] == "low"
+
+
+def fields(outgoing: Outgoing) -> dict[str, Any]:
+    return {part.name: part.value for part in outgoing.form}
 
 
 def test_bar_in_a_prompt_is_no_negative_prompt(fake: FakeUpstream) -> None:
@@ -625,7 +631,7 @@ async def test_unknown_api_needs_no_code(fake: FakeUpstream) -> None:
         "dialect": "custom",
         "base_url": fake.base,
         "keys": "secret-key-one",
-        "fields": {"safe": True},
+        "fields": {"safe": True, "input": {"mark": False, "steps": 4}, "extra": {"deep": 1}},
         "custom": {
             "path": "/draw",
             "prompt_field": "input.text",
@@ -648,8 +654,9 @@ async def test_unknown_api_needs_no_code(fake: FakeUpstream) -> None:
     assert (fake.last.path, fake.last.headers["X-Key"]) == ("/draw", "secret-key-one")
     assert fake.last.json == {
         "engine": "e1",
-        "input": {"text": "a cat", "w": 512, "h": 256, "steps": 3, "seed": 5},
+        "input": {"text": "a cat", "w": 512, "h": 256, "steps": 4, "seed": 5, "mark": False},
         "safe": True,
+        "extra": {"deep": 1},
     }
 
 

@@ -16,7 +16,7 @@ from gateway import (
     RateLimitedError,
     RefusedError,
 )
-from tests.plugins.backends.vendors import KEYS, PICTURE, draw, open_vendor
+from tests.plugins.backends.vendors import KEYS, PICTURE, Told, draw, open_vendor
 
 ASKED = ImageRequest(
     "a cat",
@@ -150,6 +150,18 @@ async def test_an_answer_without_a_picture_is_broken(body: Any):
         fake.result = body
         with pytest.raises(BrokenAnswerError):
             await draw(backend, ASKED)
+
+
+async def test_an_edit_keeps_the_ratio_of_its_picture():
+    """It takes none; the receipt says so."""
+    told = Told()
+    async with open_vendor("stability") as (fake, backend):
+        request = ImageRequest("x", model="sd3.5-large", images=(Image(PICTURE),), aspect_ratio="16:9")
+        await draw(backend, request, told)
+        sent = set(fake.last.fields)
+
+    assert "aspect_ratio" not in sent
+    assert told.notes == ["aspect_ratio: an edit keeps that of its picture; not sent"]
 
 
 @pytest.mark.parametrize("seed", [None, "x", -1, 1.5, [], "²", "7" * 5000])
