@@ -247,7 +247,9 @@ def _is_unpaid(answer: object) -> bool:
 
 def _worst(failures: list[GatewayError]) -> GatewayError:
     """Of several failures take the one that allows least: what may be billed must not be tried again."""
-    worst = next((error for error in failures if not _is_harmless(error)), failures[0])
+    harmful = (error for error in failures if not _is_harmless(error))
+    billed = (error for error in failures if not _is_unpaid(error))
+    worst = next(harmful, None) or next(billed, failures[0])
     if isinstance(worst, UpstreamError) and not all(_is_unpaid(error) or _is_harmless(error) for error in failures):
         worst.sent, worst.billed = True, None
     return worst

@@ -101,6 +101,8 @@ class Pipeline:
             return work
         if job.words:
             return _reworded(work, *job.words)
+        words: tuple[str, str] | None = None
+        before = work.receipt.notes
         for name, optimizer in recipe.optimizers.items():
             work.tell("optimizing", {"optimizer": name})
             try:
@@ -120,9 +122,12 @@ class Pipeline:
                 log.exception("optimizer %s failed", name)
                 work = _unoptimized(work, name, "it failed by a fault of its own")
             else:
-                job.words = prompt, label
+                words = prompt, label
                 work = replace(work, request=replace(work.request, prompt=prompt))
-        return _reworded(work, *job.words) if job.words else _told(work)
+        if work.receipt.notes == before:
+            # Words that one of them has had no part in are not handed on to whoever tries again.
+            job.words = words
+        return _reworded(work, *words) if words else _told(work)
 
     def _inspected(self, image: Image) -> Image:
         """Look at a picture that a middleware has changed or made: what it declares is not trusted either."""

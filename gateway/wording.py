@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 
 THOUGHT = re.compile(
-    r"</?(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)\s*>|◁/?think▷|\A\s*+\[THINK\]|\[/THINK\]",
+    r"</?(?:seed:)?(?:think|thinking|thought|thoughts|reasoning)\s*>|◁/?think▷|\A\s*+\[THINK\]|\[/THINK\]"
+    r"|<\|(?:begin|end)_of_thought\|>",
     re.IGNORECASE,
 )
+ENDS = ("/", "end_of")
+FINAL = "<|channel|>final<|message|>"
+THINKS = re.compile(r"<\|channel\|>(?:analysis|commentary)")
+CONTROL = re.compile(r"<\|(?:start|end|return|channel|message)\|>.*", re.DOTALL)
+"""The channels of gpt-oss (OpenAI's harmony format), where a server leaves them in the answer."""
 FENCED = re.compile(r"```(?:[\w-]*\n)?(.*?)```", re.DOTALL)
 LABEL = re.compile(
     r"(?:(?:sure|certainly|of course|okay|ok)[!,.]?\s++)?[*_#]*+\s*+"
@@ -38,14 +44,20 @@ CHARACTERS_PER_WORD = 2
 
 
 def without_thoughts(text: str) -> tuple[str, str]:
-    """Split an answer into what was meant to be read and what was only thought, in ``<think>`` or half of it."""
+    """Split an answer into what was meant to be read and what was only thought, in ``<think>`` or half of it, or
+    in another channel."""
+    before, final, after = text.rpartition(FINAL)
+    if final:
+        return CONTROL.sub("", after).strip(), before.strip()
+    if THINKS.search(text):
+        return "", text.strip()
     said: list[str] = []
     thought: list[str] = []
     thinking, position = False, 0
     for tag in THOUGHT.finditer(text):
         (thought if thinking else said).append(text[position : tag.start()])
         position = tag.end()
-        if "/" not in tag[0]:
+        if not any(mark in tag[0] for mark in ENDS):
             # Thoughts that speak of thinking go on to the first end of it.
             thinking = True
         elif thinking:

@@ -220,6 +220,19 @@ async def test_what_may_be_billed_is_told_where_a_later_target_has_no_error_of_i
         assert (raised.value.sent, raised.value.again) == (True, False)
 
 
+async def test_of_several_calls_the_one_that_may_be_billed_is_told() -> None:
+    """Whichever of them failed first: budgets and keys go by it."""
+    faults = [RateLimitedError("limit", billed=False), UpstreamError("could not finish", retryable=True)]
+
+    def fail(request: ImageRequest, report: Report) -> list[Image]:
+        raise faults.pop(0)
+
+    with pytest.raises(UpstreamError, match="could not finish") as raised:
+        await Run(Painter(fail, can=Capabilities(count=1)))(ImageRequest("a cat", n=2))
+
+    assert (raised.value.sent, raised.value.billed) == (True, None)
+
+
 async def test_when_all_fail_the_last_one_is_told() -> None:
     """Each target is asked once; the error names the last."""
     painters = [raising(BusyUpstreamError("full")), raising(UnreachableError("gone"))]

@@ -194,6 +194,17 @@ async def test_each_picture_has_a_key_nobody_can_guess() -> None:
     assert all(len(key) == 40 and int(key, 16) >= 0 for key in keys)
 
 
+@pytest.mark.parametrize("order", [("style", "rewriter"), ("rewriter", "style")])
+async def test_words_that_one_had_no_part_in_are_drawn_and_not_handed_on(order: tuple[str, str]) -> None:
+    """Who tries again has the failed one asked once more; with all of them well, nobody is asked twice."""
+    for failing, handed_on in ((GatewayError("slow"), False), ("echo", True)):
+        says = {"style": Says("echo"), "rewriter": Says(failing)}
+        result, job = await run(optimizers={name: says[name] for name in order})
+
+        assert result.prompt.startswith("better ")
+        assert bool(job.words) is handed_on
+
+
 @pytest.mark.parametrize(
     "words",
     [

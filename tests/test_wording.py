@@ -28,6 +28,15 @@ from gateway.wording import count_words, fit_words, prompt_of_answer, without_th
         ('hm[/THINK]a sign that says "[THINK]"', 'a sign that says "[THINK]"', "hm"),
         ("◁think▷hm◁/think▷a cat", "a cat", "hm"),
         ("<seed:think>hm</seed:think>a cat", "a cat", "hm"),
+        ("<|begin_of_thought|>hm<|end_of_thought|>a cat", "a cat", "hm"),
+        ("hm<|end_of_thought|>a cat", "a cat", "hm"),
+        (
+            "<|channel|>analysis<|message|>a dog?<|end|><|start|>assistant<|channel|>final<|message|>a cat<|return|>",
+            "a cat",
+            "<|channel|>analysis<|message|>a dog?<|end|><|start|>assistant",
+        ),
+        ("<|channel|>final<|message|>a cat", "a cat", ""),
+        ("<|channel|>analysis<|message|>only a thought", "", "<|channel|>analysis<|message|>only a thought"),
         ("a < b, thinker </b>", "a < b, thinker </b>", ""),
     ],
 )

@@ -31,7 +31,9 @@ SIGN = re.compile(
     r"|\(\?[^)]*\)|(?P<sign>[)|*+?]|\{\d*,?\d*\})",
     re.DOTALL,
 )
-TOKEN = re.compile(r"\w+|[^\w\s]")
+TOKEN = re.compile(r"[^\W_]+|_|[^\w\s]")
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+"""What shows nothing although it is no control character (Default_Ignorable_Code_Point, and the empty Braille cell)."""
 UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff]")
 
 
@@ -106,8 +108,10 @@ def _by_first(phrases: Iterable[tuple[str, ...]]) -> dict[str, tuple[tuple[str, 
 
 def fold(text: str) -> str:
     """Make text alike that looks alike: case, width, composed accents, white space, nothing invisible."""
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _fewer_marks(text)).casefold())
-    return " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
+    # What cannot be seen goes first: between a letter and its accent it would keep them apart.
+    seen = "".join(letter for letter in UNSEEN.sub("", text) if unicodedata.category(letter) != "Cf")
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _fewer_marks(seen)).casefold())
+    return " ".join(folded.split())
 
 
 def _fewer_marks(text: str) -> str:
@@ -120,6 +124,12 @@ def _fewer_marks(text: str) -> str:
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
+    pattern = unicodedata.normalize("NFC", pattern)
+    for letter in pattern:
+        if not letter.isascii() and (seen := fold(letter)) not in (letter, letter.lower()):
+            raise ValueError(
+                f"pattern {pattern!r} has {letter!r}, for which prompts are searched as {seen!r}; write that"
+            )
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
     except re.error as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from cachetools import TLRUCache, TTLCache
 from pydantic import Field
@@ -16,6 +16,8 @@ from gateway import ByteSize, Duration, Image, ImageRequest, Picture, Proceed, R
 
 ENTRY = 2_000
 """Bytes that a remembered job takes besides its pictures."""
+UNSEEN = ("user", "partial_images")
+"""What changes nothing in a picture."""
 SPARE = 5.0
 """Seconds before its expiry from which a stored picture is not given out again."""
 
@@ -96,7 +98,7 @@ class Cache:
                 await asyncio.wait({drawing})
             if made := drawing.result():
                 break
-        receipt = replace(made.receipt, attempts=(), cost=0.0, usage=None)
+        receipt = _told_again(made.receipt, work.receipt.asked)
         again = replace(work, request=replace(work.request, prompt=made.prompt), pictures=made.pictures)
         return replace(again, receipt=receipt).noted(
             "the same request with the same seed was drawn before; these are its pictures, nothing was generated"
@@ -125,7 +127,7 @@ class Cache:
         if not work.request.optimize:
             return await proceed(work)
         # All that an optimizer may look at; the seed is not part of it.
-        key = replace(_identity(work.request), seed=None, n=1, strict=False)
+        key = replace(_identity(work.request), seed=None, n=1, strict=False, user=None, partial_images=None, unknown=())
         better = self._better.get(key)
         if better is not None:
             work.tell("optimized", {"prompt": better.prompt, "optimizer": better.optimizer})
@@ -145,10 +147,26 @@ class Cache:
 
 
 def _identity(request: ImageRequest) -> ImageRequest:
-    """Make a request that can be compared: input images by their hash, without what does not change the picture."""
+    """Make a request that can be compared: input images by their hash, without what does not change the picture.
+
+    What the target may have dropped counts: it decides about a strict request, and stands in the receipt.
+    """
     images = tuple(map(_fingerprint, request.images))
     mask = _fingerprint(request.mask) if request.mask else None
-    return replace(request, images=images, mask=mask, user=None, partial_images=None, unknown=(), spelled=())
+    known = replace(request, images=images, mask=mask, spelled=())
+    return known if request.strict else replace(known, user=None, partial_images=None)
+
+
+def _told_again(receipt: Receipt, asked: Mapping[str, Any]) -> Receipt:
+    """Give the receipt of remembered pictures to another call: what that one *asked*, and no other end user's name."""
+    adjusted, dropped = (
+        tuple(change for change in changes if change.name not in UNSEEN)
+        for changes in (receipt.adjusted, receipt.dropped)
+    )
+    applied = {name: value for name, value in receipt.applied.items() if name not in UNSEEN}
+    return replace(
+        receipt, asked=asked, applied=applied, adjusted=adjusted, dropped=dropped, attempts=(), cost=0.0, usage=None
+    )
 
 
 def _fingerprint(image: Image) -> Image:

@@ -93,6 +93,11 @@ class Moderation:
             [str(name) for name, flag in categories.items() if flag is True] if isinstance(categories, Mapping) else []
         )
         if self.categories:
+            told = isinstance(categories, Mapping) and all(
+                flag is None or isinstance(flag, bool) for flag in categories.values()
+            )
+            if not told and result.get("flagged") is not False:
+                raise BrokenAnswerError("the moderation service did not say which categories it flagged")
             return [name for name in named if name in self.categories]
         if not isinstance(result.get("flagged"), bool):
             raise BrokenAnswerError("the moderation service did not say whether it flagged the prompt")

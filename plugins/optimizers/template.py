@@ -17,6 +17,7 @@ class Template:
 
     *styles* are named; the request's ``style`` chooses one, *style* is the one without a choice. A style's words follow
     the prompt, or stand around it where they contain ``{prompt}``: ``{anime: "anime still of {prompt}, cel shading"}``.
+    The request's ``style`` goes on to the target as well, which may know one of that name; the receipt says whether.
     """
 
     prefix: str = ""

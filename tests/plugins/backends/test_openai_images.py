@@ -300,7 +300,7 @@ def test_some_models_cannot_be_told_how_close_to_look(model: str, taken: bool, f
 
 
 def test_what_goes_with_edits_alone_or_without_them_is_known_before(fake: FakeUpstream) -> None:
-    """OpenAI takes moderation for generations, and input_fidelity for edits: strict refuses others before anything is paid."""
+    """OpenAI takes moderation for generations alone, input_fidelity for edits alone: strict refuses the rest."""
     known = backend(fake).capabilities("gpt-image-1.5")
     edit = negotiate(asking("gpt-image-1.5", images=(input_image(),), moderation="low"), known, "gpt-image-1.5", "crop")
     draw = negotiate(asking("gpt-image-1.5", input_fidelity="high"), known, "gpt-image-1.5", "crop")

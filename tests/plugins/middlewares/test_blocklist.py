@@ -40,6 +40,17 @@ def test_it_fulfils_the_contract():
         "ｇｏｒｅ",
         "g\u200bore",
         "gore\u00ad",
+        "g\u034fore",
+        "g\ufe0fore",
+        "g\u3164ore",
+        "g\u115fore",
+        "g\u180bore",
+        "g\u17b4ore",
+        "g\U000e0100ore",
+        "a _gore_ scene",
+        "__gore__",
+        "cafe\u200b\u0301",
+        "cafe\u200d\u0301",
         "(gore)",
         "gore's",
         "bad  \n phrase",
@@ -52,6 +63,21 @@ def test_it_fulfils_the_contract():
 async def test_blocked_words_are_found_in_disguise(prompt):
     """Case, width, invisible characters and composed accents make no difference."""
     assert await refused(Blocklist(words=("gore", "bad phrase", "血腥", "café", "C++")), prompt)
+
+
+@pytest.mark.parametrize("pattern", ["scheiße", "血，腥", "！", "½", "ｇ", "ﬁlm"])
+def test_a_pattern_that_no_prompt_could_match_is_refused(pattern):
+    """Prompts are searched as they are folded; nobody would be told that it refuses nothing."""
+    with pytest.raises(ValueError, match="for which prompts are searched as"):
+        Blocklist(patterns=(pattern,))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prompt"), [("cafe\u0301", "Café"), ("naïve", "NAÏVE"), ("血腥", "血腥"), ("ÄRGER", "ärger")]
+)
+async def test_patterns_of_other_letters_match(pattern, prompt):
+    """Composed or not, small or large."""
+    assert await refused(Blocklist(patterns=(pattern,)), prompt)
 
 
 @pytest.mark.parametrize("prompt", ["gorey", "Gregore", "category", "bad", "phrase bad", "c", "bad, phrase"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from gateway_plugins.middlewares.cache import Cache
 
-from gateway import Attempt, Caller, Image, ImageRequest, Middleware, Picture, PictureMeta, Receipt, Work
+from gateway import Attempt, Caller, Change, Image, ImageRequest, Middleware, Picture, PictureMeta, Receipt, Work
 
 SEEDED = ImageRequest("a cat", model="flux", seed=7)
 
@@ -90,7 +90,7 @@ async def test_any_difference_is_a_new_picture(other):
 
 
 @pytest.mark.parametrize(
-    "same", [replace(SEEDED, user="u"), replace(SEEDED, partial_images=2), replace(SEEDED, unknown=("x",))]
+    "same", [replace(SEEDED, user="u"), replace(SEEDED, partial_images=2), replace(SEEDED, spelled=(("n", "count"),))]
 )
 async def test_what_does_not_change_the_picture_does_not_count(same):
     """The end user's name or previews make no other picture."""
@@ -99,6 +99,38 @@ async def test_what_does_not_change_the_picture_does_not_count(same):
     await draw(cache, painter, same)
 
     assert painter.paid == 1
+
+
+async def test_what_the_target_drops_counts():
+    """It stands in the receipt, and a strict call is refused for it."""
+    cache, painter = make(), Painter()
+    strict = replace(SEEDED, strict=True)
+    await draw(cache, painter)
+    await draw(cache, painter, replace(SEEDED, unknown=("stepz",)))
+    await draw(cache, painter, strict)
+    await draw(cache, painter, replace(strict, user="u"))
+
+    assert painter.paid == 4
+
+
+async def test_another_call_s_receipt_tells_of_no_other_end_user():
+    """What was asked is this call's own; what the first one asked besides is nobody's business."""
+    cache = make()
+    user = Change("user", "anna@example.com", None, "not taken")
+
+    async def paint(work):
+        meta = PictureMeta("k" * 40, "image/png", 8, 8, 3, "", 0)
+        receipt = replace(work.receipt, applied={"seed": 7, "partial_images": 2}, dropped=(user,))
+        return replace(work, pictures=(Picture(meta, b"png"),), receipt=receipt)
+
+    def work(**asked):
+        return Work("job-1", Caller("alice"), replace(SEEDED, **asked), "a cat", Receipt(asked={"seed": 7, **asked}))
+
+    first = await cache.around("job", work(user="anna@example.com", partial_images=2), paint)
+    second = await cache.around("job", work(), paint)
+
+    assert first.receipt.dropped == (user,)
+    assert (second.receipt.asked, second.receipt.applied, second.receipt.dropped) == ({"seed": 7}, {"seed": 7}, ())
 
 
 async def test_without_a_seed_each_call_is_new():

@@ -119,6 +119,31 @@ async def test_strange_answer_is_no_approval(fake, make, body):
         await pass_through(moderation, "a cat")
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        {},
+        {"flagged": True},
+        {"flagged": True, "categories": None},
+        {"flagged": True, "categories": ["violence"]},
+        {"flagged": True, "categories": {"violence": 1}},
+    ],
+)
+async def test_who_asks_for_categories_must_be_told_them(fake, make, result):
+    """A flag alone says neither that it is one of them nor that it is none."""
+    fake.good = lambda call: web.json_response({"results": [result]})
+
+    with pytest.raises(UnavailableError):
+        await pass_through(await make(categories=("violence",)), "a cat")
+
+
+async def test_what_is_not_flagged_at_all_is_in_no_category(fake, make):
+    """Some services name categories only where there is one."""
+    fake.good = lambda call: web.json_response({"results": [{"flagged": False}]})
+
+    await pass_through(await make(categories=("violence",)), "a cat")
+
+
 async def test_flag_without_categories_refuses(fake, make):
     """The flag alone is enough."""
     fake.good = lambda call: web.json_response({"results": [{"flagged": True}]})
