@@ -26,7 +26,7 @@ NAMED = {
 OWN_WORDS = "Original Prompt"
 """What stands for the optimizer when the caller's own words were drawn; Worker A said it so in every language."""
 
-MARKDOWN = re.compile(r"([\\`<\[\]])")
+MARKDOWN = re.compile(r"([\\`<\[\]]|\A~)")
 BARE_LINK = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@\w)", re.IGNORECASE)
 """Where clients see a link without any brackets: ``https://…``, ``www.…``, a mail address."""
 HARMLESS = re.compile(r"[A-Za-z0-9,;!?-]+(?: [A-Za-z0-9,;!?-]+)*")

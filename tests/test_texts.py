@@ -181,6 +181,12 @@ def test_progress_in_words(event, data, text):
     assert progress_text(event, data, "en") == text
 
 
+def test_tildes_begin_no_code():
+    """A template may begin a line with the prompt: a fence that nothing closes would swallow the picture."""
+    assert escape("~~~ a cat ~ ~~~") == r"\~~~ a cat ~ ~~~"
+    assert escape("\n ~~~a") == r"\~~~a"
+
+
 @pytest.mark.parametrize(
     "words",
     [

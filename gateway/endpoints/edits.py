@@ -134,7 +134,7 @@ async def _read_multipart(request: web.Request, server: Server) -> Form:
                 _put(form, part.name, data)
     except TimeoutError:
         raise SlowBodyError(f"the body did not arrive within {server.body_timeout:g} s") from None
-    except (ValueError, AssertionError, web.RequestPayloadError, HttpProcessingError) as error:
+    except (ValueError, AssertionError, RuntimeError, web.RequestPayloadError, HttpProcessingError) as error:
         found = " ".join(getattr(error, "message", str(error)).split())
         raise RequestError(f"the form could not be read: {found[:200]}", code="invalid_body") from error
     return form

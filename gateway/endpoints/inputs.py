@@ -44,8 +44,11 @@ async def input_images(urls: Sequence[str], request: web.Request, param: str) ->
 
 async def checked_image(data: bytes, runtime: Runtime, param: str) -> Image:
     """Decode an uploaded picture fully, so that a broken or hostile one never reaches a backend."""
-    async with runtime.decoding:
-        return await asyncio.to_thread(verify, data, runtime.settings.fetch.pixels, param)
+    await runtime.decoding.acquire()
+    work = asyncio.get_running_loop().run_in_executor(None, verify, data, runtime.settings.fetch.pixels, param)
+    # A caller who leaves ends no thread: its place is free again when the picture is decoded.
+    work.add_done_callback(lambda _: runtime.decoding.release())
+    return await asyncio.shield(work)
 
 
 def check_mask(mask: Image, picture: Image) -> None:

@@ -18,19 +18,20 @@ def read_input(given: object) -> tuple[str, tuple[str, ...]]:
         return clean_field(given, "input"), ()
     if not isinstance(given, list) or not given:
         raise RequestError(f"input must be a string or a list of messages, not {describe(given)}", param="input")
-    text: str | None = None
-    pictures: tuple[str, ...] = ()
-    drawn = ""
+    asked: tuple[str, Mapping[str, Any]] | None = None
+    drawn: tuple[str, Mapping[str, Any]] | None = None
     for place, item in enumerate(given):
         if not isinstance(item, Mapping):
             raise RequestError(f"input[{place}] must be an object, not {describe(item)}", param="input")
         if item.get("role") == "user":
-            text, pictures = _content(item.get("content"), f"input[{place}].content")
+            asked = f"input[{place}].content", item
         elif item.get("type") == CALL and item.get("status") != "failed":
-            drawn = _drawn(item, f"input[{place}]")
-    if text is None:
+            drawn = f"input[{place}]", item
+    if asked is None:
         raise RequestError("input has no message of the role 'user'", param="input", code="missing_user_message")
-    return text, pictures or ((drawn,) if drawn else ())
+    # What was said before counts no more, whatever it holds: it comes along with every call.
+    text, pictures = _content(asked[1].get("content"), asked[0])
+    return text, pictures or ((_drawn(drawn[1], drawn[0]),) if drawn else ())
 
 
 def _content(content: object, where: str) -> tuple[str, tuple[str, ...]]:

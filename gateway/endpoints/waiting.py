@@ -123,7 +123,7 @@ async def whole_answer(
     if not isinstance(value, tuple):
         return json_response(value, headers=headers)
     length = sum(map(len, value))
-    if length < LONG:
+    if length < LONG or request.method == "HEAD":
         return web.Response(body=b"".join(value), headers=headers, content_type="application/json")
     response = web.StreamResponse(headers={**headers, "Content-Type": "application/json"})
     response.content_length = length

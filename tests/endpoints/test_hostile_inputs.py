@@ -1,10 +1,13 @@
 """Inputs of a hostile caller: forms, heads of parts, pictures by link, and what they take from others."""
 
 import asyncio
+import threading
+import time
 
 import aiohttp
 import pytest
 
+from gateway.endpoints import inputs
 from gateway.runtime import DECODED_AT_ONCE
 from tests.fake_upstream import png
 from tests.gateways import DEMO, drawing_by, start
@@ -43,8 +46,9 @@ async def test_a_number_of_a_form_that_is_none_is_a_400(gateway, field, text):
         b"\r\n".join(b"X-%d: y" % number for number in range(1_000)),
         b'Content-Disposition: form-data; name="\xff\xfe"',
         b"Content-Disposition: form-data",
+        b'Content-Disposition: form-data; name="_charset_"\r\n\r\n' + b"u" * 40,
     ],
-    ids=["control", "NUL", "no colon", "no name", "long", "many", "not UTF-8", "nameless"],
+    ids=["control", "NUL", "no colon", "no name", "long", "many", "not UTF-8", "nameless", "charset"],
 )
 async def test_a_part_with_a_broken_head_is_a_400(gateway, head):
     """The head of a part is as foreign as that of a request."""
@@ -67,6 +71,32 @@ async def test_pictures_are_decoded_a_few_at_a_time(gateway):
     gateway.runtime.decoding.release()
 
     assert (await waiting).status == 200
+
+
+async def test_callers_who_leave_give_their_places_back_when_the_work_is_done(gateway, monkeypatch):
+    """A thread cannot be stopped: whoever comes next waits for it, or the memory would have no bound."""
+    working, most, lock = 0, 0, threading.Lock()
+
+    def slow(*_):
+        nonlocal working, most
+        with lock:
+            working += 1
+            most = max(most, working)
+        time.sleep(0.1)
+        with lock:
+            working -= 1
+
+    monkeypatch.setattr(inputs, "verify", slow)
+    for _ in range(4):
+        callers = [asyncio.create_task(inputs.checked_image(b"x", gateway.runtime, "image")) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+    await inputs.checked_image(b"x", gateway.runtime, "image")
+
+    assert most == DECODED_AT_ONCE
+    assert not gateway.runtime.decoding.locked()
 
 
 async def test_pictures_by_url_are_bounded_together(fake, aiohttp_server, tmp_path):

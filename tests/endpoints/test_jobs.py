@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,23 @@ async def test_a_reader_begins_where_it_stopped(held: Gateway, after: str) -> No
 
     assert [number for number, _, _ in by_header] == list(range(int(after) + 1, by_header[-1][0] + 1))
     assert by_query == by_header
+
+
+async def test_head_of_a_large_job_has_no_body(held: Gateway) -> None:
+    """What came after the head would be taken for the next answer on the connection."""
+    painter(held).free.set()
+    identity = await later(held, prompt="狐" * 31_900 + " 16:9", n=4)
+    shown = await finished(held, identity)
+    reader, writer = await asyncio.open_connection("127.0.0.1", held.port)
+    for line in (f"HEAD /v1/jobs/{identity}", "GET /health"):
+        writer.write(f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {held.key}\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    following = await reader.readline()
+    writer.close()
+
+    assert len(json.dumps(shown, ensure_ascii=False).encode()) > 256 * 2**10
+    assert re.search(r"(?i)content-length: \d{6}", head)
+    assert following.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_browser_that_has_read_all_is_told_to_stop(held: Gateway) -> None:

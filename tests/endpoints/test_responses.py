@@ -438,6 +438,27 @@ async def test_a_failing_upstream_is_an_http_error_without_a_stream(
     assert told.value.code == "content_policy_violation"
 
 
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"role": "user", "content": [{"type": "input_file", "file_id": "f1"}, {"type": "input_text", "text": "x"}]},
+        {"role": "user", "content": [{"type": "input_image", "file_id": "f1"}]},
+        {"role": "user", "content": "x" * 32_001},
+        {"role": "user", "content": "a\x01b"},
+        {"role": "user"},
+        {"type": "image_generation_call", "status": "completed"},
+    ],
+    ids=["file", "file id", "long", "control", "empty", "call"],
+)
+async def test_what_was_said_before_kills_no_conversation(gateway: Gateway, old: dict[str, Any]) -> None:
+    """Clients send the whole history with each call; only the last message counts, and the last picture."""
+    drawn = {"type": "image_generation_call", "id": "ig_1", "result": picture().partition(",")[2]}
+    history = [old, *([drawn] if old.get("type") else []), {"role": "user", "content": "a red fox"}]
+    answer = await gateway.post("/v1/responses", {"model": "demo", "input": history, "tools": [TOOL]})
+
+    assert answer.status == 200, answer.text
+
+
 async def test_the_same_idempotency_key_gives_the_same_response(gateway: Gateway) -> None:
     """A repeated call gets the very picture of the first, under the same ids."""
     body = {"model": "demo", "input": "a fox", "tools": [TOOL]}
