@@ -126,9 +126,10 @@ class Observer(Protocol):
 class Work:
     """A job on its way through the pipeline, as middlewares see it; change it by ``dataclasses.replace``.
 
-    Before *generate* there is the request; after it *images*; after *store* *pictures*. *sent* says whether a call that
-    may have to be paid for has gone out for this job. A middleware that waits for another job does so within ``async
-    with work.aside():``, and holds no place among the running jobs meanwhile, since the other may need one.
+    Before *generate* there is the request; after it *images*; after *store* *pictures*. *sent* says whether a call
+    that may have to be paid for has gone out for this job. A middleware that waits for another job does so within
+    ``async with work.aside():``, and holds no place among the running jobs meanwhile, since the other may need one.
+    Nor does its time run there: a time limit belongs inside of the block.
     """
 
     job: str

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,7 @@ class Job:
         "on_back",
         "on_event",
         "on_sent",
+        "on_waiting",
         "original",
         "readers",
         "request",
@@ -88,6 +89,7 @@ class Job:
         self.on_sent: Callable[[Job], None] = lambda job: None
         self.on_aside: Callable[[Job], None] = lambda job: None
         self.on_back: Callable[[Job], Awaitable[None]] | None = None
+        self.on_waiting: Callable[[Job], AbstractContextManager[None]] = lambda job: nullcontext()
         self.webhook: str | None = None
         self.words: tuple[str, str] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -142,9 +144,14 @@ class Job:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Hold no place among the running jobs while this one waits for another; a block that fails ends the job."""
-        self.step_aside()
-        yield
+        """Hold no place among the running jobs while this one waits for another; raise `BusyError` if too many do."""
+        with self.on_waiting(self):
+            self.step_aside()
+            try:
+                yield
+            except Exception:
+                await self.step_back()
+                raise
         await self.step_back()
 
     def dismiss(self, reader: asyncio.Task[Any], error: GatewayError) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.admission import Admission
 from gateway.claims import Again, Claims
 from gateway.errors import (
+    BusyError,
     CancelledJobError,
     DeadlineError,
     GatewayError,
@@ -60,7 +61,8 @@ class Jobs:
         self._finished = Finished(limits.keep)
         self._unstored = Unstored()
         self._aborted = asyncio.Event()
-        self._aside = self._step_aside, self._step_back
+        self._aside = self._step_aside, self._step_back, self._waiting
+        self._followers = 0
 
     def submit(
         self,
@@ -88,7 +90,7 @@ class Jobs:
         job.fingerprint, job.key, job.inline, job.attached = fingerprint, key, inline, attached
         job.words = self._claims.words_of(caller.name, fingerprint)
         job.on_sent = self.on_sent
-        job.on_aside, job.on_back = self._aside
+        job.on_aside, job.on_back, job.on_waiting = self._aside
         self._jobs[job.id] = job
         self._claims.remember(job)
         if again and again.said:
@@ -213,7 +215,8 @@ class Jobs:
 
     @property
     def counts(self) -> dict[str, int]:
-        return self._admission.counts
+        counts = self._admission.counts
+        return {**counts, "waiting": counts["waiting"] + self._followers}
 
     def _start(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
@@ -296,6 +299,18 @@ class Jobs:
         if job.timer:
             job.timer.cancel()
         self._admission.step_aside(job)
+
+    @contextmanager
+    def _waiting(self, job: Job) -> Iterator[None]:
+        """Count a job that waits for another: they hold no places, but they are not without a bound."""
+        if self._followers >= self.limits.waiting:
+            wait = self._admission.wait(job.caller)
+            raise BusyError(f"{self._followers} jobs wait for others already; try again later", retry_after=wait)
+        self._followers += 1
+        try:
+            yield
+        finally:
+            self._followers -= 1
 
     async def _step_back(self, job: Job) -> None:
         await self._admission.step_back(job)

@@ -148,6 +148,10 @@ def _gif(data: bytes) -> Head:
     steps = _steps("a GIF", 4 * MOST_STEPS)
     while data[at] != 0x3B:
         if data[at] == 0x2C:
+            if not frames:
+                # A decoder makes its canvas as large as the first frame, and fills it at once.
+                left, top, across, down = struct.unpack_from("<HHHH", data, at + 1)
+                width, height = max(width, left + across), max(height, top + down)
             frames += 1
             at += 11 + _colours(data[at + 9])
         elif data[at] == 0x21:

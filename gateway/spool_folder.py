@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import NotFoundError
-from gateway.picture_files import DamagedError, PictureFiles
+from gateway.picture_files import UNREADABLE, DamagedError, PictureFiles
 from gateway.picture_sweep import PictureSweep
 from gateway.plain_files import CLOEXEC, NOFOLLOW
 from gateway.values import PictureMeta
@@ -82,13 +82,19 @@ class SpoolFolder:
         log.error("the spool's picture %s was set aside, as files that end in .bad below %s: %s", key, self.path, why)
 
     def metas(self) -> Iterator[PictureMeta]:
-        """Yield the meta data of all pictures; those that are damaged are set aside, and the rest goes on."""
+        """Yield the meta data of all pictures; those that are damaged are set aside, those that cannot be
+        read are left for another start, and the rest goes on."""
         for place in self._files.folders():
             for key in self._files.keys(place):
                 try:
                     found = self._files.find(key)
                 except DamagedError as error:
                     self.set_aside(key, error.message)
+                    continue
+                except OSError as error:
+                    if error.errno not in UNREADABLE:
+                        raise
+                    log.error("the spool's picture %s below %s cannot be read now: %s", key, self.path, error.strerror)
                     continue
                 if found:
                     yield found.meta

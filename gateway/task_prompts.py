@@ -17,7 +17,8 @@ OWN_TEMPLATE = re.compile(r"""["'](title|tags|follow_ups|queries)["']\s*:""")
 DESCRIBING = (
     r"(?:very|extremely|really|short|concise|brief|succinct|descriptive|clear|simple|catchy|creative|relevant|suitable"
     r"|appropriate|meaningful|informative|specific|good|fitting|new|single|one|two|three|four|five|six|to|or|less|fewer"
-    r"|max|maximum|[0-9]+|words?|lines?|characters?|conversation|chat|topic)"
+    r"|max|maximum|[0-9]+|words?|lines?|characters?|conversation|chat|topic|and|but|yet|engaging|memorable|unique"
+    r"|accurate|helpful|plain|text|summary|title|case)"
 )
 """What may be said of a title; with any other word it is a poster with a title, or its like."""
 TITLES = (

@@ -53,7 +53,7 @@ def bearer(key: Secret) -> dict[str, str]:
 
 def _bare(value: str) -> Secret:
     """Give a header's value without the scheme before it."""
-    return Secret(value.rpartition(" ")[2])
+    return Secret(value.strip().rpartition(" ")[2])
 
 
 class Upstream:
@@ -84,9 +84,9 @@ class Upstream:
         self._private = dict(private or {})
         # What goes out of a key may be another text than the key itself.
         told = (value for key in keys for value in authorize(key).values())
-        hidden = [*keys, *map(_bare, (*self._private.values(), *told))]
-        hidden += [Secret(text) for text in secrets if len(text) >= TELLING]
-        self._secrets = tuple(dict.fromkeys(hidden))
+        # What is shorter than that is a part of other words, too.
+        others = (*map(_bare, (*self._private.values(), *told)), *map(Secret, secrets))
+        self._secrets = tuple(dict.fromkeys([*keys, *(text for text in others if len(text) >= TELLING)]))
         self._authorize = authorize
         self._classify = classify
         self._one_account = one_account

@@ -228,6 +228,19 @@ def test_our_limit_counts_and_not_pillows():
     assert verify(bomb, pixels=10**8).size == Size(9500, 9500)
 
 
+def test_a_gif_is_as_large_as_its_first_frame(monkeypatch: pytest.MonkeyPatch):
+    """Decoders make room for it at once: 43 bytes took gigabytes before anybody had looked at a pixel."""
+    frame = struct.pack("<BHHHHB", 0x2C, 0, 0, 65535, 65535, 0)
+    control = b"\x21\xf9\x04\x08\x00\x00\x00\x00"
+    bomb = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + control + frame + b"\x02\x02\x4c\x01\x00\x3b"
+    monkeypatch.setattr(Pillow, "open", lambda *_, **__: pytest.fail("it must not be opened"))
+
+    with pytest.raises(NotAnImageError, match="65535x65535"):
+        inspect(Image(data=bomb))
+    with pytest.raises(RequestError, match="65535x65535"):
+        verify(bomb)
+
+
 def test_an_endless_animation_is_no_input_picture():
     """Frames are counted before anything is decoded."""
     frames = [Pillow.new("RGB", (2, 2), (i % 256, i // 256 * 99, 0)) for i in range(FRAMES + 1)]

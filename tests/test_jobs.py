@@ -207,6 +207,24 @@ async def test_a_job_that_takes_too_long_ends_and_frees_its_place() -> None:
     await jobs.drain(0)
 
 
+async def test_whoever_gives_up_waiting_for_another_works_on_in_a_place_and_in_time() -> None:
+    """A middleware may bound its waiting; after it the job counts as running, and its time runs."""
+    seen: list[tuple[str, int, bool]] = []
+
+    async def run(job: Job) -> Result:
+        try:
+            async with job.waiting(), asyncio.timeout(0.01):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            seen.append((job.state, jobs.counts["running"], job.timer is not None and not job.timer.cancelled()))
+        return result()
+
+    jobs = Jobs(Limits(), run)
+    await jobs.submit(ImageRequest("a cat"), Caller("ann"), "a cat").wait()
+
+    assert seen == [("running", 1, True)]
+
+
 async def test_a_timeout_after_sending_says_not_to_try_again() -> None:
     """An SDK repeats a 504 by itself; that would be a second bill, so it is told not to."""
     jobs = Jobs(Limits(timeout=0.01), Gate(sends=True))

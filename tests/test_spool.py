@@ -252,6 +252,33 @@ async def test_what_is_damaged_is_set_aside_and_the_rest_goes_on(
     assert len(await make().take_over()) == 2
 
 
+async def test_one_file_that_cannot_be_read_holds_up_no_other(
+    make: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bad sector, say: the others are stored, and it is left for a start at which it can be read."""
+    first = make()
+    for key in KEYS:
+        await first.keep(spooled(key), DATA)
+    await first.close()
+    read_file = picture_files.read_file
+
+    def failing(folder: int, name: str, start: int, end: int) -> bytes:
+        if name == f"{KEYS[1]}.meta":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_file(folder, name, start, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_files, "read_file", failing)
+        second = make()
+        found = [each.meta.key for each in await second.take_over()]
+        await second.close()
+    third = make()
+
+    assert sorted(found) == sorted({*KEYS} - {KEYS[1]})
+    assert KEYS[1] in caplog.text
+    assert KEYS[1] in [each.meta.key for each in await third.take_over()]
+
+
 async def test_a_spool_that_cannot_be_read_loses_nothing(
     make: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

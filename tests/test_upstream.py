@@ -381,6 +381,21 @@ async def test_follow_up_bears_the_key_of_its_job(fake: FakeUpstream, make: Call
     assert [call.key for call in fake.calls] == [FIRST] * 4
 
 
+@pytest.mark.parametrize("value", ["tok-123456789 ", "Bearer tok-123456789", " tok-123456789"])
+async def test_a_header_with_white_space_hides_itself_and_nothing_else(
+    value: str, fake: FakeUpstream, make: Callable[..., Upstream]
+) -> None:
+    """Variables often end with it; an empty text would stand between all letters of an error."""
+    fake.mode, fake.error = "status:400", {"error": {"message": "bad token tok-123456789 in v1"}}
+    upstream = make(
+        private={"X-Token": value.strip(), "X-Version": "1"} if "\n" in value else {"X-Token": value, "V": "1"}
+    )
+    with pytest.raises(RejectedError, match=r"^rejected the request \(HTTP 400: bad token \S+ in v1\)$") as raised:
+        await upstream.send(post(fake))
+
+    assert "123456789" not in raised.value.message
+
+
 @pytest.mark.parametrize("key", ["a\nb", "a\rb", "schlüssel", "a\0"])
 def test_key_that_cannot_be_sent_is_refused_at_start(key: str) -> None:
     """Else the first paying customer would find it."""

@@ -140,9 +140,9 @@ class Tiered:
     async def sweep(self) -> int:
         """Sweep all tiers; return what went from the last."""
         for name, tier in self._fronts:
+            for key in tuple(self._owed[name]):
+                await self._forget(name, tier, key)
             try:
-                for key in tuple(self._owed[name]):
-                    await self._rid(name, tier, key)
                 await tier.sweep()
             except StorageError as error:
                 log.warning("tier %s could not be swept: %s", name, error.message)

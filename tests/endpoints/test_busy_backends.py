@@ -178,6 +178,29 @@ async def test_those_who_wait_for_the_same_picture_leave_it_its_place(
     assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
 
 
+async def test_those_who_wait_for_the_same_picture_are_bounded(aiohttp_server: Any, tmp_path: Path) -> None:
+    """They hold no places, but each holds its request."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "middlewares: {cache: {use: cache}}\nbackends: {painter: {use: held}}\n"
+        + "models: {held: {middlewares: [cache], backends: [{backend: painter}]}}\n"
+        + "jobs: {running: 2, waiting: 3}\n"
+    )
+    town = await start(aiohttp_server, yaml, tmp_path, types=HELD)
+    leader = await later(town, prompt="a dog", seed=5)
+    await until(lambda: len(painter(town).requests) == 1)
+    same = [await later(town, prompt="a dog", seed=5) for _ in range(4)]
+    refused = await finished(town, same[-1])
+
+    assert town.runtime.jobs.counts == {"running": 1, "waiting": 3}
+    assert refused["error"]["code"] == "too_many_jobs"
+    painter(town).free.set()
+    ends = [await finished(town, identity) for identity in (leader, *same[:-1])]
+    assert [end["status"] for end in ends] == ["completed"] * 4
+    assert town.runtime.jobs.counts == {"running": 0, "waiting": 0}
+
+
 async def narrow(aiohttp_server: Any, tmp_path: Path, models: str) -> Gateway:
     """One call works for the painter and one waits; the idle one draws at once."""
     yaml = (

@@ -160,6 +160,31 @@ async def test_what_a_front_could_not_forget_is_not_given_when_it_is_back(tiers)
     assert await front.get(KEY) is None
 
 
+async def test_one_deletion_that_fails_holds_up_no_other(tiers, monkeypatch):
+    """Each is tried by itself at every sweep."""
+    tiered, front, *_ = tiers()
+    keys = ["a" * 40, "b" * 40, "c" * 40]
+    for key in keys:
+        await tiered.put(picture(key), PNG)
+    front.down = True
+    for key in keys:
+        with pytest.raises(StorageDownError):
+            await tiered.delete(key)
+    front.down = False
+    delete = front.delete
+
+    async def failing(key):
+        if key == keys[0]:
+            raise StorageDownError("this one alone")
+        return await delete(key)
+
+    monkeypatch.setattr(front, "delete", failing)
+    await tiered.sweep()
+
+    assert [await front.get(key) is None for key in keys] == [False, True, True]
+    assert await tiered.get(keys[0]) is None
+
+
 async def test_a_front_that_owed_a_deletion_is_asked_again_for_a_new_picture(tiers):
     """What is stored under the key later is read from the front as any other."""
     tiered, front, _, last, _ = tiers()
