@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from dataclasses import replace
 from io import BytesIO
 
@@ -27,8 +28,8 @@ FRAMES = 256
 SCANS = 64
 """Passes over the pixels that a JPEG may take: encoders make ten; each costs as much as a whole picture."""
 
-# Pillow's own limit is one for all; here the size is looked at before anything is decoded.
-Pillow.MAX_IMAGE_PIXELS = None
+# Pillow only warns of a picture that is too large up to twice its own limit; here that is a refusal as well.
+warnings.filterwarnings("error", category=Pillow.DecompressionBombWarning)
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -90,6 +91,8 @@ def verify(data: bytes, pixels: int = PIXELS, param: str = "image") -> Image:
 
 def decode(data: bytes, head: Head | None = None, pixels: int = PIXELS) -> Pillow.Image:
     """Decode the first frame; raise `BrokenPicture` if that fails or it has more than *pixels*, then without trying."""
+    # Our limit may be higher; what lies above both Pillow refuses where a head has told us something else.
+    Pillow.MAX_IMAGE_PIXELS = max(Pillow.MAX_IMAGE_PIXELS or 0, pixels)
     head = head or _head(data)
     _check_size(head, pixels)
     if head.media_type == "image/jpeg" and data.count(b"\xff\xda") > SCANS:

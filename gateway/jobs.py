@@ -303,7 +303,8 @@ class Jobs:
     @contextmanager
     def _waiting(self, job: Job) -> Iterator[None]:
         """Count a job that waits for another: they hold no places, but they are not without a bound."""
-        if self._followers >= self.limits.waiting:
+        # As many as could work may wait in any case: each has given up a place for it.
+        if self._followers >= max(self.limits.running, self.limits.waiting):
             wait = self._admission.wait(job.caller)
             raise BusyError(f"{self._followers} jobs wait for others already; try again later", retry_after=wait)
         self._followers += 1

@@ -156,6 +156,7 @@ def _gif(data: bytes) -> Head:
             at += 11 + _colours(data[at + 9])
         elif data[at] == 0x21:
             at += 2
+            _check_extension(data, at)
         else:
             raise BrokenPicture("a GIF with a broken block")
         while data[at]:
@@ -168,6 +169,14 @@ def _gif(data: bytes) -> Head:
     if data[at + 1 :].strip(b"\0"):
         raise BrokenPicture("a GIF with something else behind its end")
     return Head("image/gif", width, height, frames=frames)
+
+
+def _check_extension(data: bytes, at: int) -> None:
+    """Refuse extensions whose first block, at *at*, is empty, but for comments, and animations without a count: Pillow
+    reads on behind their end, and would see other frames than we do."""
+    block = data[at + 1 : at + 1 + data[at]]
+    if (not block and data[at - 1] != 0xFE) or (block.startswith(b"NETSCAPE2.0") and not data[at + 1 + len(block)]):
+        raise BrokenPicture("a GIF with an empty extension")
 
 
 def _colours(flags: int) -> int:

@@ -10,6 +10,7 @@ THOUGHT = re.compile(
     re.IGNORECASE,
 )
 ENDS = ("/", "end_of")
+SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 FINAL = "<|channel|>final<|message|>"
 THINKS = re.compile(r"<\|channel\|>(?:analysis|commentary)")
 CONTROL = re.compile(r"<\|(?:start|end|return|channel|message)\|>.*", re.DOTALL)
@@ -67,7 +68,7 @@ def without_thoughts(text: str) -> tuple[str, str]:
             thought += said
             said = []
     (thought if thinking else said).append(text[position:])
-    return "".join(said).strip(), "".join(thought).strip()
+    return SOLUTION.sub("", "".join(said)).strip(), "".join(thought).strip()
 
 
 def prompt_of_answer(text: str) -> str:

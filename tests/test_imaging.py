@@ -241,6 +241,43 @@ def test_a_gif_is_as_large_as_its_first_frame(monkeypatch: pytest.MonkeyPatch):
         verify(bomb)
 
 
+LARGE_FRAME = b"\x21\xf9\x04\x08\x00\x00\x00\x00" + struct.pack("<BHHHHB", 0x2C, 0, 0, 65535, 65535, 0)
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [b"\x21\x01\x00", b"\x21\xf9\x00", b"\x21\xff\x0bNETSCAPE2.0\x00"],
+    ids=["text", "control", "loop"],
+)
+def test_a_gif_that_pillow_reads_otherwise_is_none(extension: bytes, monkeypatch: pytest.MonkeyPatch):
+    """Behind an empty extension it reads on, and finds a frame of gigabytes in what we take for another's pixels."""
+    hidden = b"\0" + LARGE_FRAME + b"\x02\x02\x4c\x01\x00\x3b"
+    pixels = bytearray(b"\xc8" + b"\x01" * 200)
+    pixels[34 : 34 + len(hidden)] = hidden
+    frame = struct.pack("<BHHHHB", 0x2C, 0, 0, 1, 1, 0) + b"\x02" + bytes(pixels) + b"\x00\x3b"
+    bomb = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + extension + frame
+
+    with pytest.raises(RequestError, match="an empty extension"):
+        verify(bomb)
+    # And were it not seen, Pillow itself refuses what lies above the limits of both.
+    monkeypatch.setattr(Pillow.core, "fill", lambda *_: pytest.fail("it must not be made"))
+    with pytest.raises(Exception, match="exceeds limit"):
+        Pillow.open(BytesIO(bomb), formats=("GIF",))
+
+
+def test_animations_of_all_encoders_pass():
+    """With a loop, a comment, an empty comment, or none of these."""
+    frames = [Pillow.new("P", (8, 8), color) for color in range(3)]
+    for options in ({}, {"loop": 0}, {"loop": 3, "comment": b"x"}, {"comment": b""}):
+        buffer = BytesIO()
+        frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], **options)
+        assert inspect(Image(data=buffer.getvalue())).size == Size(8, 8)
+    data = buffer.getvalue()
+    at = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+
+    assert verify(data[:at] + b"\x21\xfe\x00" + data[at:]).size == Size(8, 8)
+
+
 def test_an_endless_animation_is_no_input_picture():
     """Frames are counted before anything is decoded."""
     frames = [Pillow.new("RGB", (2, 2), (i % 256, i // 256 * 99, 0)) for i in range(FRAMES + 1)]

@@ -225,6 +225,26 @@ async def test_whoever_gives_up_waiting_for_another_works_on_in_a_place_and_in_t
     assert seen == [("running", 1, True)]
 
 
+async def test_as_many_as_could_work_may_wait_for_others_in_any_case() -> None:
+    """Each has given up a place for it, though no line be allowed."""
+    free = asyncio.Event()
+
+    async def run(job: Job) -> Result:
+        async with job.waiting():
+            await free.wait()
+        return result()
+
+    jobs = Jobs(Limits(running=2, waiting=0), run)
+    made = [jobs.submit(ImageRequest("a cat"), Caller("ann"), "a cat", attached=False) for _ in range(2)]
+    await asyncio.sleep(0)
+    third = jobs.submit(ImageRequest("a cat"), Caller("ann"), "a cat", attached=False)
+    with pytest.raises(BusyError):
+        await third.wait()
+    free.set()
+
+    assert [(await job.wait()).pictures != () for job in made] == [True, True]
+
+
 async def test_a_timeout_after_sending_says_not_to_try_again() -> None:
     """An SDK repeats a 504 by itself; that would be a second bill, so it is told not to."""
     jobs = Jobs(Limits(timeout=0.01), Gate(sends=True))

@@ -31,6 +31,11 @@ from gateway.wording import count_words, fit_words, prompt_of_answer, without_th
         ("<|begin_of_thought|>hm<|end_of_thought|>a cat", "a cat", "hm"),
         ("hm<|end_of_thought|>a cat", "a cat", "hm"),
         (
+            "<|begin_of_thought|>hm<|end_of_thought|>\n\n<|begin_of_solution|>\na cat\n<|end_of_solution|>",
+            "a cat",
+            "hm",
+        ),
+        (
             "<|channel|>analysis<|message|>a dog?<|end|><|start|>assistant<|channel|>final<|message|>a cat<|return|>",
             "a cat",
             "<|channel|>analysis<|message|>a dog?<|end|><|start|>assistant",

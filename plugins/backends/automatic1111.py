@@ -7,9 +7,11 @@ import contextlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Annotated, Any
 
 import orjson
+from PIL import Image as Pillow
 from pydantic import Field
 
 from gateway import (
@@ -31,8 +33,11 @@ from gateway import (
     Url,
     as_base64,
     decode,
+    encode_picture,
     hookimpl,
+    open_picture,
     repaint_mask,
+    turn_of,
     whole_images,
 )
 
@@ -102,7 +107,9 @@ class Automatic1111:
     def outgoing(self, request: ImageRequest) -> Outgoing:
         """Give the call: ``txt2img``, or ``img2img`` with an input picture."""
         body: dict[str, Any] = {**self.extra, "prompt": request.prompt, "n_iter": request.n, "batch_size": 1}
-        size = request.size or (None if SIDES & set(self.extra) else _size_of(request.images))
+        # A mask lies on the picture as it is stored.
+        given = request.images[:1] if request.mask else tuple(map(_upright, request.images[:1]))
+        size = request.size or (None if SIDES & set(self.extra) else _size_of(given))
         if size:
             body |= {"width": size.width, "height": size.height}
         named = {name: getattr(request, name) for name in ("negative_prompt", "steps", "seed")}
@@ -115,7 +122,7 @@ class Automatic1111:
             # Not restored: to load the old checkpoint again after each picture takes longer than to draw it.
             body |= {"override_settings": settings, "override_settings_restore_afterwards": False}
         if request.images:
-            body |= {"init_images": [as_base64(request.images[0])], "denoising_strength": self.denoising}
+            body |= {"init_images": [as_base64(given[0])], "denoising_strength": self.denoising}
         if request.mask:
             white = as_base64(Image(repaint_mask(request.mask)))
             body |= {"mask": white, "inpainting_fill": 1, "inpaint_full_res": False}
@@ -193,6 +200,13 @@ def _told(info: object) -> tuple[list[Any], int]:
         return [], 0
     seeds, first = (told.get("all_seeds"), told.get("index_of_first_image")) if isinstance(told, dict) else (None, 0)
     return seeds if isinstance(seeds, list) else [], first if isinstance(first, int) and first > 0 else 0
+
+
+def _upright(image: Image) -> Image:
+    """Turn a picture that lies on its side: not every version of the server heeds its EXIF, and none the mask's."""
+    with Pillow.open(BytesIO(image.data)) as opened:
+        turned = turn_of(opened) is not None
+    return encode_picture(open_picture(image.data)[0], "image/png") if turned else image
 
 
 def _size_of(images: Sequence[Image]) -> Size | None:

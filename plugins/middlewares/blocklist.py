@@ -126,7 +126,7 @@ def _fewer_marks(text: str) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     pattern = unicodedata.normalize("NFC", pattern)
     for letter in pattern:
-        if not letter.isascii() and (seen := fold(letter)) not in (letter, letter.lower()):
+        if not letter.isascii() and not re.fullmatch(letter, seen := fold(letter), re.IGNORECASE):
             raise ValueError(
                 f"pattern {pattern!r} has {letter!r}, for which prompts are searched as {seen!r}; write that"
             )

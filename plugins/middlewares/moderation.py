@@ -93,9 +93,10 @@ class Moderation:
             [str(name) for name, flag in categories.items() if flag is True] if isinstance(categories, Mapping) else []
         )
         if self.categories:
-            told = isinstance(categories, Mapping) and all(
-                flag is None or isinstance(flag, bool) for flag in categories.values()
+            flags = (
+                [flag for flag in categories.values() if flag is not None] if isinstance(categories, Mapping) else []
             )
+            told = bool(flags) and all(isinstance(flag, bool) for flag in flags)
             if not told and result.get("flagged") is not False:
                 raise BrokenAnswerError("the moderation service did not say which categories it flagged")
             return [name for name in named if name in self.categories]

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 NOTE = "tiered"
 JUST = 60.0
 """Seconds for which a picture that was deleted is carried to no tier: a slow reader may still have it in hand."""
+AT_ONCE = 32
 Tiers = list[tuple[str, Storage]]
 
 
@@ -140,8 +141,7 @@ class Tiered:
     async def sweep(self) -> int:
         """Sweep all tiers; return what went from the last."""
         for name, tier in self._fronts:
-            for key in tuple(self._owed[name]):
-                await self._forget(name, tier, key)
+            await self._pay(name, tier)
             try:
                 await tier.sweep()
             except StorageError as error:
@@ -185,6 +185,15 @@ class Tiered:
             await self._rid(name, tier, key)
         except StorageError as error:
             log.warning("tier %s could not forget a picture: %s", name, error.message)
+
+    async def _pay(self, name: str, tier: Storage) -> None:
+        """Try the deletions that a tier owes, some at a time, as long as any of them can be done."""
+        owed = tuple(self._owed[name])
+        for at in range(0, len(owed), AT_ONCE):
+            part = owed[at : at + AT_ONCE]
+            await asyncio.gather(*(self._forget(name, tier, key) for key in part))
+            if self._owed[name].issuperset(part):
+                return
 
     async def _rid(self, name: str, tier: Storage, key: str) -> bool:
         gone = await tier.delete(key)

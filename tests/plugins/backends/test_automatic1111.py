@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from gateway_plugins.backends.automatic1111 import Automatic1111
+from PIL import Image as Pillow
 
 from gateway import (
     BrokenAnswerError,
@@ -108,6 +110,22 @@ def test_an_edit_has_the_size_of_its_picture(given: tuple[int, int], asked: Size
 
     assert (body.get("width"), body.get("height")) == sent
     assert Automatic1111(extra={"width": 640}).outgoing(replace(request, size=None)).json["width"] == 640
+
+
+def test_a_picture_on_its_side_is_sent_upright():
+    """With a mask it goes as it is stored, for the mask lies on that."""
+    exif, buffer = Pillow.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Pillow.new("RGB", (120, 80), "red").save(buffer, "JPEG", exif=exif)
+    lying = Image(buffer.getvalue(), None, "image/jpeg", 120, 80)
+    mask = Image(png(120, 80))
+    alone = Automatic1111().outgoing(ImageRequest("x", images=(lying,))).json
+    masked = Automatic1111().outgoing(ImageRequest("x", images=(lying,), mask=mask)).json
+
+    assert (alone["width"], alone["height"]) == (80, 120)
+    assert Pillow.open(io.BytesIO(base64.b64decode(alone["init_images"][0]))).size == (80, 120)
+    assert masked["init_images"] == [base64.b64encode(lying.data).decode()]
+    assert (masked["width"], masked["height"]) == (120, 80)
 
 
 async def test_the_pictures_are_the_first_of_the_list():

@@ -73,7 +73,16 @@ def test_a_pattern_that_no_prompt_could_match_is_refused(pattern):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "prompt"), [("cafe\u0301", "Café"), ("naïve", "NAÏVE"), ("血腥", "血腥"), ("ÄRGER", "ärger")]
+    ("pattern", "prompt"),
+    [
+        ("cafe\u0301", "Café"),
+        ("naïve", "NAÏVE"),
+        ("血腥", "血腥"),
+        ("ÄRGER", "ärger"),
+        ("φόνος", "ΦΌΝΟΣ"),
+        ("ſex", "sex"),
+        ("[\u0300-\u036f]x", "q\u0300x"),
+    ],
 )
 async def test_patterns_of_other_letters_match(pattern, prompt):
     """Composed or not, small or large."""

@@ -127,6 +127,9 @@ async def test_strange_answer_is_no_approval(fake, make, body):
         {"flagged": True, "categories": None},
         {"flagged": True, "categories": ["violence"]},
         {"flagged": True, "categories": {"violence": 1}},
+        {"flagged": True, "categories": {}},
+        {"categories": {}},
+        {"flagged": True, "categories": {"violence": None}},
     ],
 )
 async def test_who_asks_for_categories_must_be_told_them(fake, make, result):

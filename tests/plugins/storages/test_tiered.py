@@ -185,6 +185,26 @@ async def test_one_deletion_that_fails_holds_up_no_other(tiers, monkeypatch):
     assert await tiered.get(keys[0]) is None
 
 
+async def test_a_front_that_hangs_holds_up_no_sweep_for_long(tiers, monkeypatch):
+    """Its many debts are tried side by side, and no more once none of them can be paid."""
+    tiered, front, *_ = tiers()
+    front.down = True
+    for number in range(200):
+        with pytest.raises(StorageDownError):
+            await tiered.delete(f"{number:040}")
+    tried = []
+
+    async def hanging(key):
+        tried.append(key)
+        await asyncio.sleep(0.05)
+        raise StorageDownError("no answer")
+
+    monkeypatch.setattr(front, "delete", hanging)
+    await asyncio.wait_for(tiered.sweep(), 2)
+
+    assert len(tried) == 32
+
+
 async def test_a_front_that_owed_a_deletion_is_asked_again_for_a_new_picture(tiers):
     """What is stored under the key later is read from the front as any other."""
     tiered, front, _, last, _ = tiers()
