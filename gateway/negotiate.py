@@ -104,8 +104,9 @@ def strict_complaint(plan: Plan) -> str | None:
 
 
 def _missed(plan: Plan, changes: Iterable[Change]) -> list[Change]:
-    """Leave out what nobody asked for."""
-    return [change for change in changes if not (plan.request.any_size and change.name == "size")]
+    """Leave out the size that nobody asked for; one that could not be read bears no value here, and was asked for."""
+    unasked = ("size",) if plan.request.any_size else ()
+    return [change for change in changes if change.name not in unasked or change.asked is None]
 
 
 def score(plan: Plan) -> tuple[int, int]:
