@@ -173,7 +173,7 @@ async def test_the_same_request_with_a_seed_at_once_is_drawn_once(aiohttp_server
     painter(gateway).free.clear()
     body = {**DRAW, "seed": 7, "response_format": "url"}
     calls = [asyncio.create_task(gateway.post(PATH, body)) for _ in range(4)]
-    await until(lambda: gateway.runtime.jobs.counts["running"] == 4)
+    await until(lambda: gateway.runtime.jobs.counts == {"running": 1, "waiting": 3})
     calls[0].cancel()
     painter(gateway).free.set()
     answers = await asyncio.gather(*calls[1:])
@@ -189,7 +189,7 @@ async def test_those_who_waited_for_a_failure_try_themselves(aiohttp_server: Any
     painter(gateway).free.clear()
     painter(gateway).faults.append(UpstreamTimeoutError("slow"))
     calls = [asyncio.create_task(gateway.post(PATH, {**DRAW, "seed": 7})) for _ in range(4)]
-    await until(lambda: gateway.runtime.jobs.counts["running"] == 4)
+    await until(lambda: gateway.runtime.jobs.counts == {"running": 1, "waiting": 3})
     painter(gateway).free.set()
     statuses = sorted([answer.status for answer in await asyncio.gather(*calls)])
 
