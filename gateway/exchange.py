@@ -104,14 +104,9 @@ class Exchange:
                     allow_redirects=False,
                 )
                 ends = began + self.http.total
+                deadline.reschedule(ends if response.status < 400 else None)
                 async with response:
-                    if response.status < 400:
-                        deadline.reschedule(ends)
-                        seen = watch if 200 <= response.status < 300 else None
-                        content = await read_limited(response, self.http.limit * max(1, pictures), seen)
-                    else:
-                        deadline.reschedule(None)
-                        content = await _words(response, self.http.limit, ends)
+                    content = await self._content(response, ends, pictures, watch)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             log.info("an upstream call failed: %s: %s", type(error).__name__, one_line(str(error), self._secrets))
             raise _failure(error, journey, self.http) from None
@@ -125,6 +120,14 @@ class Exchange:
             content = content.lstrip()
         content = _masked(content, self._secrets)
         return Answer(response.status, response.headers, content, self._secrets, key)
+
+    async def _content(
+        self, response: aiohttp.ClientResponse, ends: float, pictures: int, watch: Watch | None
+    ) -> bytes:
+        if response.status >= 400:
+            return await _words(response, self.http.limit, ends)
+        seen = watch if 200 <= response.status < 300 else None
+        return await read_limited(response, self.http.limit * max(1, pictures), seen)
 
 
 async def _words(response: aiohttp.ClientResponse, limit: int, ends: float) -> bytes:

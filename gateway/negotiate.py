@@ -147,6 +147,8 @@ def _accepted(request: ImageRequest, capabilities: Capabilities) -> tuple[Mappin
         why = {name: f"the target takes no {name} with input pictures" for name in capabilities.not_in_edits}
     else:
         why = {"input_fidelity": "it means something with input pictures only"}
+    if why.keys().isdisjoint(capabilities.accepts):
+        return capabilities.accepts, why
     return {name: limit for name, limit in capabilities.accepts.items() if name not in why}, why
 
 

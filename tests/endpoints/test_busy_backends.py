@@ -133,18 +133,24 @@ class OneByOne:
         return [Image(PICTURE)]
 
 
+async def lined_up(aiohttp_server: Any, tmp_path: Path, limits: str, middlewares: str = "") -> Gateway:
+    """A gateway whose painter makes one picture a call, and one call at a time."""
+    yaml = (
+        TWO_CALLERS
+        + STORAGES
+        + "middlewares: {cache: {use: cache}}\nbackends: {painter: {use: one_by_one}}\n"
+        + f"models: {{held: {{middlewares: [{middlewares}], backends: [{{backend: painter}}]}}}}\n"
+        + f"jobs: {{{limits}, per_backend: {{painter: 1}}, timeout: 8s}}\n"
+    )
+    return await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+
+
 @pytest.mark.parametrize("limits", ["running: 2", "running: 64, per_caller: 2", "running: 1"])
 async def test_jobs_of_many_calls_do_not_wait_for_each_other_for_ever(
     aiohttp_server: Any, tmp_path: Path, limits: str
 ) -> None:
     """Who waits for the next of its calls holds no running place, which the one whose turn it is needs."""
-    yaml = (
-        TWO_CALLERS
-        + STORAGES
-        + "backends: {painter: {use: one_by_one}}\nmodels: {held: {backends: [{backend: painter}]}}\n"
-        + f"jobs: {{{limits}, per_backend: {{painter: 1}}, timeout: 8s}}\n"
-    )
-    town = await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+    town = await lined_up(aiohttp_server, tmp_path, limits)
     jobs = [await later(town, n=5) for _ in range(3)]
     ends = [await finished(town, identity) for identity in jobs]
     backend: Any = town.runtime.backends["painter"]
@@ -160,14 +166,7 @@ async def test_those_who_wait_for_the_same_picture_leave_it_its_place(
     aiohttp_server: Any, tmp_path: Path, limits: str
 ) -> None:
     """`cache` lets them wait for the one that draws, which stands in its backend's line and needs a place after it."""
-    yaml = (
-        TWO_CALLERS
-        + STORAGES
-        + "middlewares: {cache: {use: cache}}\nbackends: {painter: {use: one_by_one}}\n"
-        + "models: {held: {middlewares: [cache], backends: [{backend: painter}]}}\n"
-        + f"jobs: {{{limits}, per_backend: {{painter: 1}}, timeout: 8s}}\n"
-    )
-    town = await start(aiohttp_server, yaml, tmp_path, types={"backends": {"one_by_one": OneByOne}})
+    town = await lined_up(aiohttp_server, tmp_path, limits, middlewares="cache")
     first = await later(town, n=5)
     same = [await later(town, prompt="a dog", seed=5) for _ in range(3)]
     ends = [await finished(town, identity) for identity in (first, *same)]
